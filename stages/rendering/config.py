@@ -1,0 +1,22 @@
+"""What decides the bytes of rendered views."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RenderingConfig(BaseModel):
+    """Defaults are the paper's where it tells them, and those of the published model where it does not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(512, ge=8, description="pixels a side")
+    supersampling: int = Field(2, ge=1, le=8, description="samples a pixel and axis")
+    views: int = Field(16, ge=2, description="views of one orbit, evenly spaced in azimuth")
+    orbits: int = Field(1, ge=1, description="orbits of one object, each at an elevation of its own")
+    elevation: tuple[float, float] = Field((0.0, 45.0), description="degrees; one value a clip, drawn evenly")
+    radius: float = Field(1.5, gt=1)
+    focal: float = Field(0.75, gt=0, description="over the image width")
+    fit: float = Field(0.8, gt=0, le=1, description="radius of the sphere that the object is scaled to")
+    ambient: float = Field(0.6, ge=0, le=1, description="share of light that comes from everywhere")
+    max_faces: int = Field(1_000_000, gt=0)
