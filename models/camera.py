@@ -24,7 +24,9 @@ class Camera:
 
     @staticmethod
     def look_at(
-        position: Float[Tensor, "*batch 3"], focal: float = 0.75, target: tuple[float, float, float] = (0, 0, 0)
+        position: Float[Tensor, "*batch 3"],
+        focal: float = 0.75,
+        target: tuple[float, float, float] = (0, 0, 0),
     ) -> Camera:
         """Cameras at `position` that look at `target` with the world's z up; `focal` over the image width.
 
@@ -41,7 +43,12 @@ class Camera:
 
     @staticmethod
     def orbit(
-        views: int, elevation: float, radius: float = 1.5, focal: float = 0.75, azimuth: float = 0.0, step: float | None = None
+        views: int,
+        elevation: float,
+        radius: float = 1.5,
+        focal: float = 0.75,
+        azimuth: float = 0.0,
+        step: float | None = None,
     ) -> Camera:
         """A ring of `views` cameras at one `elevation` (degrees), starting at `azimuth` (degrees, 0 is +x).
 
@@ -51,7 +58,12 @@ class Camera:
         turn = torch.deg2rad(azimuth + step * torch.arange(views, dtype=torch.float64))
         height = math.radians(elevation)
         position = radius * torch.stack(
-            (math.cos(height) * turn.cos(), math.cos(height) * turn.sin(), torch.full_like(turn, math.sin(height))), -1
+            (
+                math.cos(height) * turn.cos(),
+                math.cos(height) * turn.sin(),
+                torch.full_like(turn, math.sin(height)),
+            ),
+            -1,
         )
         camera = Camera.look_at(position, focal)
         return Camera(camera.pose.float(), camera.intrinsics.float())
@@ -71,7 +83,9 @@ class Camera:
         if vector.shape[-1] != 25:
             raise ValueError(f"a published camera has 16 or 25 numbers, this one has {vector.shape[-1]}")
         matrix = vector[..., 16:].reshape(*vector.shape[:-1], 3, 3)
-        intrinsics = torch.stack((matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 0, 2], matrix[..., 1, 2]), -1)
+        intrinsics = torch.stack(
+            (matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 0, 2], matrix[..., 1, 2]), -1
+        )
         return Camera(vector[..., :16].reshape(*vector.shape[:-1], 4, 4), intrinsics)
 
     def numbers(self) -> Float[Tensor, "*batch 16"]:

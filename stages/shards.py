@@ -44,7 +44,9 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> None:
         previous = ""
         for sample in sorted(samples, key=lambda s: s.id):
             if "." in sample.id or sample.id == previous:
-                raise ValueError(f"{path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain")
+                raise ValueError(
+                    f"{path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain"
+                )
             previous = sample.id
             for view, pixels in enumerate(sample.views):
                 _add(tar, f"{sample.id}.{view:02d}.png", encode_png(pixels))
@@ -57,7 +59,9 @@ def read_shard(path: Path) -> Iterator[Sample]:
         meta = json.loads(item["json"])
         views = np.stack([decode_png(item[key]) for key in sorted(k for k in item if k.endswith(".png"))])
         if len(views) != len(meta["cameras"]):
-            raise ValueError(f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras")
+            raise ValueError(
+                f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras"
+            )
         yield Sample(item["__key__"], views, meta)
 
 

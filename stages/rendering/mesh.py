@@ -42,7 +42,9 @@ class Mesh:
         return replace(
             self,
             vertices=fitted((self.vertices * scale).astype(np.float32), fit),
-            normals=(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32),
+            normals=(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(
+                np.float32
+            ),
         )
 
 
@@ -58,7 +60,11 @@ def load_mesh(path: Path, config: RenderingConfig) -> Mesh:
         parts = [(scene.geometry[name], transform) for transform, name in nodes]
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
-    parts = [(part, transform) for part, transform in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    parts = [
+        (part, transform)
+        for part, transform in parts
+        if isinstance(part, trimesh.Trimesh) and len(part.faces)
+    ]
     if not parts:
         raise MeshError("no faces: the file holds points, lines or nothing")
     count = sum(len(part.faces) for part, _ in parts)
@@ -137,7 +143,12 @@ def _appearance(part: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, Image.Im
         cutoff = 0.0
     if factor is not None:
         factor = np.asarray(factor, dtype=np.float64)
-        white = white * (factor / 255 if factor.max() > 1 else factor)[[0, 1, 2, -1] if len(factor) == 4 else [0, 1, 2, 0]]
+        white = (
+            white
+            * (factor / 255 if factor.max() > 1 else factor)[
+                [0, 1, 2, -1] if len(factor) == 4 else [0, 1, 2, 0]
+            ]
+        )
         if len(factor) == 3:
             white[:, 3] = 1
     uv = np.asarray(visual.uv) if visual.uv is not None and len(visual.uv) == count else None

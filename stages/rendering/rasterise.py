@@ -46,7 +46,16 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
         screen[:, 0] = (intrinsics[0] * local[:, 0] * screen[:, 2] + intrinsics[2]) * side
         screen[:, 1] = (intrinsics[3] - intrinsics[1] * local[:, 1] * screen[:, 2]) * side
         face, weights = _visible(
-            screen, mesh.faces, mesh.material, mesh.cutoff, mesh.colours, mesh.uv, mesh.pyramids, mesh.levels, mesh.texels, side
+            screen,
+            mesh.faces,
+            mesh.material,
+            mesh.cutoff,
+            mesh.colours,
+            mesh.uv,
+            mesh.pyramids,
+            mesh.levels,
+            mesh.texels,
+            side,
         )
         _shade(
             face, weights, screen, eye, mesh.vertices, mesh.normals, mesh.faces, mesh.material, mesh.colours, mesh.uv,
@@ -77,7 +86,10 @@ def _texel(levels, texels, level, u, v):  # noqa: ANN001, ANN202
 def _mip_level(face, screen, faces, uv, first, count, levels):  # noqa: ANN001, ANN202
     """The level at which one texel covers about one sample of this triangle."""
     a, b, c = faces[face]
-    pixels = abs((screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1]) - (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1]))
+    pixels = abs(
+        (screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1])
+        - (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1])
+    )
     area = abs((uv[b, 0] - uv[a, 0]) * (uv[c, 1] - uv[a, 1]) - (uv[c, 0] - uv[a, 0]) * (uv[b, 1] - uv[a, 1]))
     area *= levels[first, 1] * levels[first, 2]
     if count == 1 or area <= pixels:
@@ -93,12 +105,25 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
     weights = np.zeros((side, side, 3), dtype=np.float32)
     for f in range(len(faces)):
         a, b, c = faces[f]
-        ax, ay, bx, by, cx, cy = screen[a, 0], screen[a, 1], screen[b, 0], screen[b, 1], screen[c, 0], screen[c, 1]
+        ax, ay, bx, by, cx, cy = (
+            screen[a, 0],
+            screen[a, 1],
+            screen[b, 0],
+            screen[b, 1],
+            screen[c, 0],
+            screen[c, 1],
+        )
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if area == 0 or max(screen[a, 2], screen[b, 2], screen[c, 2]) > 1e3:  # no area, or behind the eye
             continue
-        x0, x1 = max(0, int(np.ceil(min(ax, bx, cx) - 0.5))), min(side - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
-        y0, y1 = max(0, int(np.ceil(min(ay, by, cy) - 0.5))), min(side - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        x0, x1 = (
+            max(0, int(np.ceil(min(ax, bx, cx) - 0.5))),
+            min(side - 1, int(np.floor(max(ax, bx, cx) - 0.5))),
+        )
+        y0, y1 = (
+            max(0, int(np.ceil(min(ay, by, cy) - 0.5))),
+            min(side - 1, int(np.floor(max(ay, by, cy) - 0.5))),
+        )
         cut = cutoff[material[f]]
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
@@ -111,7 +136,11 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
                 inverse = wa * screen[a, 2] + wb * screen[b, 2] + wc * screen[c, 2]
                 if inverse <= nearest[y, x]:
                     continue
-                wa, wb, wc = wa * screen[a, 2] / inverse, wb * screen[b, 2] / inverse, wc * screen[c, 2] / inverse
+                wa, wb, wc = (
+                    wa * screen[a, 2] / inverse,
+                    wb * screen[b, 2] / inverse,
+                    wc * screen[c, 2] / inverse,
+                )
                 if cut <= 1:
                     first, count = pyramids[material[f]]
                     level = _mip_level(f, screen, faces, uv, first, count, levels)
