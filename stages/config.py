@@ -17,9 +17,7 @@ class TrainingConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = Field(1.0, gt=0, description="largest gradient norm")
-    ema: float = Field(
-        0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 keeps the last"
-    )
+    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights that are kept; 0 keeps the last")
     precision: str = "32-true"
     devices: int = Field(1, gt=0)
     strategy: str = "auto"

@@ -59,9 +59,7 @@ def read_shard(path: Path) -> Iterator[Sample]:
         meta = json.loads(item["json"])
         views = np.stack([decode_png(item[key]) for key in sorted(k for k in item if k.endswith(".png"))])
         if len(views) != len(meta["cameras"]):
-            raise ValueError(
-                f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras"
-            )
+            raise ValueError(f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras")
         yield Sample(item["__key__"], views, meta)
 
 

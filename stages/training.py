@@ -168,9 +168,7 @@ class _Curve(L.Callback):
 
 def _newest_state(scratch: Path) -> Path | None:
     """The newest resume state that can be read; one torn by a kill is passed over."""
-    states = sorted(
-        scratch.glob("*.ckpt"), key=lambda path: int("".join(filter(str.isdigit, path.stem)) or 0)
-    )
+    states = sorted(scratch.glob("*.ckpt"), key=lambda path: int("".join(filter(str.isdigit, path.stem)) or 0))
     for state in reversed(states):
         try:
             torch.load(state, map_location="cpu", weights_only=True)

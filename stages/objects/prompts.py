@@ -18,9 +18,7 @@ def make_prompts(objects: pl.DataFrame, count: int, shard_size: int) -> pl.DataF
     """
     training = objects.filter(pl.col("split") == TRAIN).to_dicts()
     if not training:
-        raise ValueError(
-            f"none of {len(objects)} objects is in the {TRAIN!r} split; prompts need training objects"
-        )
+        raise ValueError(f"none of {len(objects)} objects is in the {TRAIN!r} split; prompts need training objects")
     ids = [f"p{number:04d}" for number in range(count)]
     shards = {i: f"p{number // shard_size:03d}" for number, i in enumerate(ids)}
     rows = [

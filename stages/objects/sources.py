@@ -44,9 +44,7 @@ def read_table(data: Path, config: SourceConfig, name: str) -> pl.DataFrame:
     """
     path = data / config.folder / f"{name}.parquet"
     if not path.is_file():
-        raise SourceError(
-            f"{path} is missing; fetch the sample data with `orbitforge run` or put your own table there"
-        )
+        raise SourceError(f"{path} is missing; fetch the sample data with `orbitforge run` or put your own table there")
     table = pl.read_parquet(path)
     lacking = [column for column in COLUMNS[name] if column not in table.columns]
     if lacking:

@@ -36,15 +36,13 @@ class Mesh:
     levels: Int64[np.ndarray, "l 3"]
     texels: UInt8[np.ndarray, "t 4"]
 
-    def stretched(self, scale: Float32[np.ndarray, "3"], fit: float) -> Mesh:
+    def stretched(self, scale: Float32[np.ndarray, 3], fit: float) -> Mesh:
         """The mesh with its axes scaled, fitted again; normals follow by the inverse scale."""
         normals = self.normals / scale
         return replace(
             self,
             vertices=fitted((self.vertices * scale).astype(np.float32), fit),
-            normals=(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(
-                np.float32
-            ),
+            normals=(normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)).astype(np.float32),
         )
 
 
@@ -60,11 +58,7 @@ def load_mesh(path: Path, config: RenderingConfig) -> Mesh:
         parts = [(scene.geometry[name], transform) for transform, name in nodes]
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
-    parts = [
-        (part, transform)
-        for part, transform in parts
-        if isinstance(part, trimesh.Trimesh) and len(part.faces)
-    ]
+    parts = [(part, transform) for part, transform in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts:
         raise MeshError("no faces: the file holds points, lines or nothing")
     count = sum(len(part.faces) for part, _ in parts)
@@ -144,10 +138,7 @@ def _appearance(part: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, Image.Im
     if factor is not None:
         factor = np.asarray(factor, dtype=np.float64)
         white = (
-            white
-            * (factor / 255 if factor.max() > 1 else factor)[
-                [0, 1, 2, -1] if len(factor) == 4 else [0, 1, 2, 0]
-            ]
+            white * (factor / 255 if factor.max() > 1 else factor)[[0, 1, 2, -1] if len(factor) == 4 else [0, 1, 2, 0]]
         )
         if len(factor) == 3:
             white[:, 3] = 1

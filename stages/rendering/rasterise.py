@@ -66,7 +66,7 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
 
 
 @numba.njit(cache=True)
-def _texel(levels, texels, level, u, v):  # noqa: ANN001, ANN202
+def _texel(levels, texels, level, u, v):
     """Bilinear look-up of a repeating texture, RGBA in 0..255."""
     first, width, height = levels[level]
     x, y = (u - np.floor(u)) * width - 0.5, (v - np.floor(v)) * height - 0.5
@@ -83,7 +83,7 @@ def _texel(levels, texels, level, u, v):  # noqa: ANN001, ANN202
 
 
 @numba.njit(cache=True)
-def _mip_level(face, screen, faces, uv, first, count, levels):  # noqa: ANN001, ANN202
+def _mip_level(face, screen, faces, uv, first, count, levels):
     """The level at which one texel covers about one sample of this triangle."""
     a, b, c = faces[face]
     pixels = abs(
@@ -98,7 +98,7 @@ def _mip_level(face, screen, faces, uv, first, count, levels):  # noqa: ANN001, 
 
 
 @numba.njit(cache=True)
-def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, texels, side):  # noqa: ANN001, ANN202
+def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, texels, side):
     """The nearest face of every sample (-1: none) and the perspective-correct weights of its corners."""
     nearest = np.zeros((side, side), dtype=np.float32)  # holds 1 / depth
     face = np.full((side, side), -1, dtype=np.int64)
@@ -156,10 +156,10 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
 
 
 @numba.njit(cache=True)
-def _shade(  # noqa: ANN202
+def _shade(
     face, weights, screen, eye, vertices, normals, faces, material, colours, uv, pyramids, levels, texels, light, ambient,
     supersampling, rgba, depth, normal_map,
-):  # noqa: ANN001  # fmt: skip
+):  # fmt: skip
     """Colour the visible samples and average them into pixels."""
     size = rgba.shape[0]
     for row in range(size):
