@@ -1,0 +1,118 @@
+"""A preset: every number that decides bytes, resolved once when the code location loads."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stages.objects.config import SourceConfig
+from stages.rendering.config import RenderingConfig
+
+VARIABLE = "ORBITFORGE_PRESET"
+DEFAULT = "tiny"
+FOLDER = Path(__file__).parent
+
+
+class PresetError(ValueError):
+    """A preset that cannot be used; the message is one line naming file, key and the way out."""
+
+
+class Preset(BaseModel):
+    """One section a stage. A step names the sections it reads, and only those make it stale."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="names the folder below data/")
+    seed: int = Field(0, ge=0, description="the root of every random number")
+    source: SourceConfig = SourceConfig.model_validate({})
+    rendering: RenderingConfig = RenderingConfig.model_validate({})
+
+    def resolved(self, *sections: str) -> dict[str, Any]:
+        """The values of these sections, defaults filled in, ready for JSON."""
+        return self.model_dump(mode="json", include=set(sections))
+
+
+def preset_names() -> list[str]:
+    """The presets that ship, smallest first."""
+    order = ["nano", "tiny", "small-cpu", "small", "paper"]
+    return sorted(
+        (path.stem for path in FOLDER.glob("*.yaml")),
+        key=lambda name: (order.index(name) if name in order else len(order), name),
+    )
+
+
+def current_preset() -> Preset:
+    """The preset that ORBITFORGE_PRESET names, `tiny` when it is not set."""
+    return load_preset(os.environ.get(VARIABLE) or DEFAULT)
+
+
+@cache
+def load_preset(name: str) -> Preset:
+    """The preset called `name`, or the one in the file `name` when it ends in .yaml.
+
+    `extends: OTHER` takes the values of another preset first; a preset that is extended extends none itself.
+    Raises PresetError for an unknown preset, an unknown key, or a value out of its range.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    values = _read(path)
+    if base := values.pop("extends", None):
+        below = _read(FOLDER / f"{base}.yaml")
+        if "extends" in below:
+            raise PresetError(f"{path}: extends {base!r}, which extends {below['extends']!r}; one level is allowed")
+        values = _merge(below, values)
+    try:
+        return Preset.model_validate({"name": path.stem, **values})
+    except ValidationError as error:
+        raise PresetError(f"{path}: {_first(error)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise PresetError(f"no preset {path.stem!r} ({path} is missing); choose one of {', '.join(preset_names())}")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise PresetError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise PresetError(f"{path}: holds a {type(values).__name__}, should hold sections such as `rendering:`")
+    return values
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _first(error: ValidationError) -> str:
+    """The first problem in one line; an unknown key is told together with the keys that exist there."""
+    problem = error.errors()[0]
+    *parents, last = (str(part) for part in problem["loc"]) if problem["loc"] else ("",)
+    where = ".".join([*parents, last])
+    if problem["type"] == "extra_forbidden":
+        model = _model_at(Preset, parents)
+        allowed = ", ".join(model.model_fields) if model else "none"
+        return f"unknown key `{where}`; allowed there: {allowed}"
+    if problem["type"] == "missing":
+        return f"`{where}` is missing; give it a value"
+    return f"`{where}` is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _model_at(model: type[BaseModel], parents: list[str]) -> type[BaseModel] | None:
+    for name in parents:
+        field = model.model_fields.get(name)
+        choices = [field.annotation] if field else []
+        if field and get_origin(field.annotation) is not None:
+            choices = list(get_args(field.annotation))
+        found = [c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not found:
+            return None
+        model = found[0]
+    return model

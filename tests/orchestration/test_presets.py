@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from orchestration.presets.schema import PresetError, current_preset, load_preset, preset_names
+
+
+def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def test_every_preset_loads_under_its_own_name():
+    assert preset_names() == ["nano", "tiny", "small-cpu", "small", "paper"]
+    for name in preset_names():
+        assert load_preset(name).name == name
+
+
+def test_environment_picks_the_preset(monkeypatch):
+    monkeypatch.setenv("ORBITFORGE_PRESET", "nano")
+    assert current_preset().name == "nano"
+    monkeypatch.delenv("ORBITFORGE_PRESET")
+    assert current_preset().name == "tiny"
+
+
+def test_extends_keeps_what_it_does_not_name(tmp_path):
+    mine = load_preset(write(tmp_path, "extends: tiny\nrendering: {views: 5}"))
+    assert (mine.rendering.views, mine.rendering.size) == (5, load_preset("tiny").rendering.size)
+    assert mine.name == "mine"
+
+
+def test_extends_is_one_level(tmp_path):
+    with pytest.raises(PresetError, match="one level"):
+        load_preset(write(tmp_path, "extends: nano"))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rendring: {}", ["mine.yaml", "`rendring`", "rendering", "source"]),
+        ("rendering: {sise: 3}", ["mine.yaml", "`rendering.sise`", "size", "views"]),
+        ("rendering: {size: 3}", ["mine.yaml", "`rendering.size` is 3", "greater than or equal to 8"]),
+        ("rendering: {size: large}", ["`rendering.size` is 'large'", "integer"]),
+        ("- 1", ["holds a list"]),
+        ("a: [", ["not YAML"]),
+        ("extends: paperr", ["paperr", "choose one of nano, tiny"]),
+    ],
+)
+def test_bad_values_are_told_in_one_line(tmp_path, text, told):
+    with pytest.raises(PresetError) as error:
+        load_preset(write(tmp_path, text))
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(word in message for word in told), message
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(PresetError, match="choose one of nano, tiny, small-cpu, small, paper"):
+        load_preset("huge")
+
+
+def test_a_step_sees_its_own_sections_only():
+    tiny = load_preset("tiny")
+    assert tiny.resolved("rendering") == {"rendering": tiny.rendering.model_dump(mode="json")}
