@@ -23,7 +23,8 @@ class Step:
     `reads` are versioned inputs; `files` are partitioned assets whose folders are linked in as well, because a
     manifest in `reads` already pins their md5s.
     `kind` is "shards", "table" or "model"; models are registered in MLflow.
-    `job` is "chain", or "base" for weights that are shipped and made again only on demand.
+    `job` is "chain", or "base" for weights that are shipped and made again only on demand: these lie in
+    `data/<name>/`, shared by all presets.
     """
 
     name: str
@@ -36,10 +37,49 @@ class Step:
     files: tuple[str, ...] = ()
     job: str = "chain"
 
+    def folder(self, preset: str, shard: str | None = None) -> str:
+        """Where the artifact lies below `data/`: `tiny/rendered_views/000`, `tiny/video_model`, `base_models`."""
+        home = self.name if self.job == "base" else f"{preset}/{self.name}"
+        return home if shard is None else f"{home}/{shard}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An asset that is observed, never made: a source table (partitioned by its `shard` column) or a folder.
+
+    A shard of a table reaches a stage as a folder with `<table>.parquet` (the shard's rows alone) and the files that
+    its `file` column names, at those relative paths (`meshes/x.glb`). A folder reaches it as it is.
+    """
+
+    name: str
+    table: str | None = None
+    folder: str | None = None
+
+    @property
+    def shards(self) -> str | None:
+        return self.table
+
+
+SOURCES = (
+    Source("source_objects", table="objects"),
+    Source("prompts", table="prompts"),
+    Source("human_labels", folder="human_labels"),
+)
+
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage gets: where to read, where to write, and what decides the bytes. Picklable but for `loggers`."""
+    """What a stage gets: where to read, where to write, and what decides the bytes.
+
+    `inputs` maps each name in `reads` and `files` to a read-only folder: the artifact's own files, or, when an
+    unpartitioned step reads a partitioned asset, one sub-folder per shard. (A source table that an unpartitioned step
+    reads is one folder: all rows of the preset in one parquet file.)
+    `scratch` is the resumable state of exactly these inputs, code and config; it survives a kill. What a stage writes
+    to `scratch/"preview"` (*.png, *.md) is shown in Dagster and is no part of the artifact.
+    `report` takes `{"step": 10, "of": 300, "loss": 0.1}` or `{"message": ...}`; what it gets under "metrics" (a flat
+    dict of numbers) goes into the ledger row and into Dagster's metadata.
+    `seed` is derived from (root seed, asset); seeds of samples are derived from it and the sample's id.
+    """
 
     asset: str
     shard: str | None
@@ -50,3 +90,7 @@ class Work:
     seed: int
     report: Report
     loggers: list[Any] = field(default_factory=list)
+
+
+Make = Callable[[Work], None]
+"""A stage seen from here: top-level (it is pickled by name), imports its stage inside."""
