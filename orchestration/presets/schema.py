@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orchestration.errors import OrbitforgeError
 from stages.objects.config import SourceConfig
 from stages.rendering.config import RenderingConfig
 
@@ -18,7 +19,7 @@ DEFAULT = "tiny"
 FOLDER = Path(__file__).parent
 
 
-class PresetError(ValueError):
+class PresetError(OrbitforgeError):
     """A preset that cannot be used; the message is one line naming file, key and the way out."""
 
 
@@ -33,8 +34,21 @@ class Preset(BaseModel):
     rendering: RenderingConfig = RenderingConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
-        """The values of these sections, defaults filled in, ready for JSON."""
-        return self.model_dump(mode="json", include=set(sections))
+        """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.
+
+        Raises PresetError for a section that does not exist.
+        """
+        return {section: self._at(section) for section in sections}
+
+    def _at(self, section: str) -> Any:
+        value: Any = self.model_dump(mode="json")
+        for key in section.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise PresetError(
+                    f"preset {self.name}: no section {section!r}; sections are {', '.join(type(self).model_fields)}"
+                )
+            value = value[key]
+        return value
 
 
 def preset_names() -> list[str]:

@@ -62,3 +62,6 @@ def test_unknown_preset_names_the_known_ones():
 def test_a_step_sees_its_own_sections_only():
     tiny = load_preset("tiny")
     assert tiny.resolved("rendering") == {"rendering": tiny.rendering.model_dump(mode="json")}
+    assert tiny.resolved("rendering.size") == {"rendering.size": tiny.rendering.size}
+    with pytest.raises(PresetError, match="no section 'rendring'"):
+        tiny.resolved("rendring")
