@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from stages.errors import InputError
 from stages.objects.config import SourceConfig
 from stages.objects.splits import split_of
 
@@ -32,8 +33,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-class SourceError(ValueError):
-    """A source table that is missing or cannot be used; the message names file, rows and the way out."""
+class SourceError(InputError):
+    """A source table that is missing or cannot be used."""
 
 
 def read_table(data: Path, config: SourceConfig, name: str) -> pl.DataFrame:

@@ -1,0 +1,110 @@
+"""Checks on what the stages wrote. A blocking one holds back everything that would be built on bad data."""
+
+import io
+import math
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from PIL import Image, ImageStat
+
+from orchestration import paths, pipeline
+from orchestration.steps import Step
+
+SAMPLES_LOOKED_AT = 8
+"""Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
+
+
+def every_sample_accounted_for(step: Step, archive: str) -> dg.AssetChecksDefinition:
+    """Every row of the source table is in the shard's archive or quarantined with a reason; no clip is blank."""
+
+    @dg.asset_check(
+        asset=step.name,
+        name="every_sample_accounted_for",
+        blocking=True,
+        description=f"Each row is in {archive} or in quarantine.parquet with a reason, and its pictures are not blank.",
+    )
+    def check() -> dg.AssetCheckResult:
+        here = pipeline.current()
+        table = here.table(str(step.shards))
+        wrong: list[str] = []
+        quarantined = 0
+        for shard, folder in _folders(step):
+            wanted = set(table.filter(pl.col("shard") == shard)["id"])
+            reasons = pl.read_parquet(folder / "quarantine.parquet")
+            quarantined += len(reasons)
+            found = _ids(folder / archive) | set(reasons.drop_nulls("reason")["id"])
+            wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in sorted(wanted - found)]
+            wrong += [f"{shard}: {id_} is blank" for id_ in _blank(folder / archive)]
+        return _result(wrong, quarantined=quarantined, rows=len(table))
+
+    return check
+
+
+def loss_is_finite(step: Step) -> dg.AssetChecksDefinition:
+    """Every value in the training curve is a number, and there is a curve."""
+
+    @dg.asset_check(
+        asset=step.name,
+        name="loss_is_finite",
+        blocking=True,
+        description="training.parquet holds numbers alone: a NaN would spread into all that follows.",
+    )
+    def check() -> dg.AssetCheckResult:
+        wrong: list[str] = []
+        last: dict[str, float] = {}
+        for _, folder in _folders(step):
+            for file in sorted(folder.rglob("training.parquet")):
+                curve = pl.read_parquet(file)
+                where = file.relative_to(folder).as_posix()
+                if curve.is_empty():
+                    wrong.append(f"{where} is empty")
+                for number, name, value in curve.select("step", "name", "value").iter_rows():
+                    if not math.isfinite(value):
+                        wrong.append(f"{where}: {name} is {value} at step {number}")
+                    last[name] = value
+        return _result(wrong, **last)
+
+    return check
+
+
+def _result(wrong: list[str], **facts: float) -> dg.AssetCheckResult:
+    more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(wrong[:3]) + more if wrong else "all is well",
+        metadata={name: value for name, value in facts.items() if math.isfinite(value)},
+    )
+
+
+def _folders(step: Step) -> Iterator[tuple[str | None, Path]]:
+    """The shards that were made; a run over some shards is checked on those."""
+    here = pipeline.current()
+    for shard in here.shards(step):
+        folder = paths.data() / step.folder(here.preset.name, shard)
+        if folder.is_dir():
+            yield shard, folder
+
+
+def _ids(archive: Path) -> set[str]:
+    with tarfile.open(archive) as tar:
+        return {name.partition(".")[0] for name in tar.getnames()}
+
+
+def _blank(archive: Path) -> list[str]:
+    """Ids of samples whose pictures hold a single colour throughout, among the first of the archive."""
+    spread: dict[str, bool] = {}
+    with tarfile.open(archive) as tar:
+        for id_ in islice(dict.fromkeys(m.name.partition(".")[0] for m in tar), SAMPLES_LOOKED_AT):
+            spread[id_] = False
+        for member in tar.getmembers():
+            id_ = member.name.partition(".")[0]
+            file = tar.extractfile(member)
+            if spread.get(id_) is False and member.name.endswith((".png", ".webp")) and file:
+                picture = Image.open(io.BytesIO(file.read())).convert("RGBA")
+                spread[id_] = any(low != high for low, high in ImageStat.Stat(picture).extrema)
+    return [id_ for id_, varied in spread.items() if not varied]

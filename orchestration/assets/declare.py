@@ -1,0 +1,40 @@
+"""What every asset has in common: the policy of the house, in one place."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import dagster as dg
+
+from orchestration.presets.schema import current_preset
+from orchestration.steps import Step
+from orchestration.versions import step_version
+from stages.objects.sources import OBJECTS, PROMPTS
+
+warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies, observed sources: a line for each use
+
+OWNERS = ["team:data-engine"]
+DEVICE = "device"
+"""The pool of what fills a device: trainings and generation, one at a time."""
+
+PARTITIONS = {
+    table: dg.DynamicPartitionsDefinition(name=f"{current_preset().name}-{table}") for table in (OBJECTS, PROMPTS)
+}
+"""Shards are data: the keys come from the `shard` column, and each preset has its own set."""
+
+
+def declared(step: Step, *, kinds: set[str], pool: str | None = None) -> dict[str, Any]:
+    """The arguments of `@dg.asset` that follow from the step."""
+    return {
+        "name": step.name,
+        "group_name": step.group,
+        "kinds": kinds,
+        "owners": OWNERS,
+        "deps": list(step.reads),
+        "partitions_def": PARTITIONS[step.shards] if step.shards else None,
+        # all shards in one run: a run of its own for each shard would cost a second or two each
+        "backfill_policy": dg.BackfillPolicy.single_run() if step.shards else None,
+        "code_version": step_version(step, current_preset()),
+        "pool": pool,
+    }

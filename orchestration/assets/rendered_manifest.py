@@ -1,0 +1,30 @@
+"""One row per object: where its views are, and what is known about them."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from orchestration.artifacts import materialise
+from orchestration.assets.declare import declared
+from orchestration.steps import Step, Work
+
+STEP = Step(
+    name="rendered_manifest",
+    reads=("rendered_views",),
+    config=(),
+    code=("stages.rendering.manifest",),
+    group="rendering",
+    kind="table",
+)
+
+
+def make(work: Work) -> None:
+    from stages.rendering.manifest import write_manifest
+
+    write_manifest(work.inputs["rendered_views"], work.output)
+
+
+@dg.asset(**declared(STEP, kinds={"parquet", "polars"}))
+def rendered_manifest(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    """Path and md5 of each object's shard, its split, cameras and quarantine reason: what trainings depend on."""
+    yield from materialise(context, STEP, make)

@@ -1,0 +1,38 @@
+"""Orbits of every object, with cameras and alpha."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from orchestration.artifacts import materialise
+from orchestration.assets.checks import every_sample_accounted_for
+from orchestration.assets.declare import declared
+from orchestration.steps import Step, Work
+
+STEP = Step(
+    name="rendered_views",
+    reads=("source_objects",),
+    config=("rendering",),
+    code=("stages.rendering.views",),
+    group="rendering",
+    kind="shards",
+    shards="objects",
+)
+
+
+def make(work: Work) -> None:
+    import polars as pl
+    from stages.rendering.views import render_shard
+
+    source = work.inputs["source_objects"]
+    objects = pl.read_parquet(source / "objects.parquet")
+    render_shard(objects, source, work.output, work.preset.rendering, seed=work.seed, report=work.report)
+
+
+@dg.asset(**declared(STEP, kinds={"webdataset", "numba"}))
+def rendered_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+    """Orbit views of each object as WebDataset shards; an object that will not render is quarantined with a reason."""
+    yield from materialise(context, STEP, make)
+
+
+complete = every_sample_accounted_for(STEP, "views.tar")

@@ -1,0 +1,85 @@
+"""The benches by name, and how their rows are shown."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestration.errors import OrbitforgeError
+
+BENCHES = {"chain": "time and peak memory of the chain by step, from empty"}
+"""Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: `ours` beside `peer` on the same `work`, in `unit`. `target` is the largest `ours` that is good.
+
+    `ratio` is peer over ours; `max_diff` says how far the results differ. What was not measured is None.
+    """
+
+    work: str
+    unit: str
+    ours: float
+    peer: float | None = None
+    target: float | None = None
+    max_diff: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        ratio = None if self.peer is None else self.peer / self.ours
+        met = None if self.target is None else self.ours <= self.target
+        return {**asdict(self), "ratio": ratio, "met": met}
+
+
+def bench_command(name: str, *, as_json: bool) -> None:
+    """Run one bench. It never fails because it is slow: `met` says so."""
+    if name not in BENCHES:
+        known = "; ".join(f"{known}: {what}" for known, what in BENCHES.items())
+        if name != "list":
+            raise OrbitforgeError(f"no bench {name!r}; there are {known}")
+        print(known)
+        return
+    console = Console(stderr=True)
+    rows = importlib.import_module(f"orchestration.cli.bench.{name}").measure(console.print)
+    if as_json:
+        print(json.dumps({"bench": name, "machine": machine(), "rows": [row.as_json() for row in rows]}))
+    else:
+        Console().print(_table(name, rows))
+
+
+def machine() -> dict[str, Any]:
+    import psutil
+
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _table(name: str, rows: list[Row]) -> Table:
+    table = Table(title=f"bench {name}", title_justify="left", box=None, pad_edge=False)
+    table.add_column("work")
+    for column in ("unit", "ours", "peer", "ratio", "target", "met", "max diff"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        shown = row.as_json()
+        numbers = [shown[key] for key in ("ours", "peer", "ratio", "target", "met", "max_diff")]
+        table.add_row(row.work, row.unit, *(_cell(number) for number in numbers))
+    return table
+
+
+def _cell(value: float | bool | None) -> str:
+    if value is None:
+        return ""
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3g}"

@@ -1,0 +1,148 @@
+"""The `orbitforge` command. Everything heavy is imported inside the commands, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from orchestration import telemetry
+from orchestration.errors import OrbitforgeError, in_plain_words
+from stages.errors import InputError
+
+
+class PlainErrors(TyperGroup):
+    """Tells what a person can put right in one line, without a traceback, and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OrbitforgeError, InputError) as error:
+            if trace := getattr(error, "trace", ""):
+                typer.echo(trace, err=True)
+            self._stop(str(error))
+        except OSError as error:
+            words = in_plain_words(error)
+            if words is None:
+                raise
+            self._stop(words)
+
+    @staticmethod
+    def _stop(message: str) -> None:
+        typer.secho(f"error: {message}", fg="red", err=True)
+        sys.exit(1)
+
+
+app = typer.Typer(
+    cls=PlainErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From real meshes to a model that turns one image into a 3D asset, every step versioned.",
+)
+
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset", "-p", help="nano, tiny, small-cpu, small, paper or a .yaml file; default ORBITFORGE_PRESET or tiny."
+    ),
+]
+
+
+def _prepare(preset: str | None) -> None:
+    """What must stand before anything heavy is imported: the preset, one thread, no telemetry."""
+    telemetry.silence()
+    # results differ bitwise between thread counts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if preset:
+        os.environ["ORBITFORGE_PRESET"] = preset
+
+
+@app.command()
+def run(
+    preset: PresetOption = None,
+    select: Annotated[
+        str | None, typer.Option(help="Dagster's selection syntax: lrm_finetuned, +video_model, group:quality.")
+    ] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Only what was made before and is out of date.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many shards of each asset.")] = None,
+) -> None:
+    """Make whatever is missing or stale, from the sample data to the 3D model."""
+    _prepare(preset)
+    from orchestration.cli.run import run_command
+
+    run_command(select=select, only_stale=stale, dry_run=dry_run, limit=limit)
+
+
+@app.command()
+def status(
+    preset: PresetOption = None,
+    why: Annotated[bool, typer.Option("--why", help="Give the reasons.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what is fresh, stale, missing, failed or running."""
+    _prepare(preset)
+    from orchestration.cli.status import status_command
+
+    status_command(why=why, as_json=as_json)
+
+
+@app.command()
+def base(
+    preset: PresetOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,
+) -> None:
+    """Train the small base weights that ship with the project anew. Takes hours on two cores; resumes."""
+    _prepare(preset)
+    from orchestration.cli.run import run_command
+
+    run_command(job="base", dry_run=dry_run)
+
+
+@app.command()
+def reconstruct(
+    image: Annotated[Path, typer.Argument(help="A picture of one object; its alpha is used if it has one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the .glb goes.")],
+    video: Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")] = None,
+    preset: PresetOption = None,
+) -> None:
+    """Turn one image into a 3D asset with the preset's fine-tuned model."""
+    _prepare(preset)
+    from orchestration.cli.reconstruct import reconstruct_command
+
+    reconstruct_command(image, output, video)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="Which bench; `list` names them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    preset: PresetOption = None,
+) -> None:
+    """Measure ours beside the peer, or the plain implementation, on the same work."""
+    _prepare(preset)
+    from orchestration.cli.bench.registry import bench_command
+
+    bench_command(name, as_json=as_json)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Of Dagster.")] = 3000,
+    mlflow_port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,
+    preset: PresetOption = None,
+) -> None:
+    """Serve Dagster and MLflow on this machine, reachable from this machine alone."""
+    _prepare(preset)
+    from orchestration.cli.ui import ui_command
+
+    ui_command(port, mlflow_port)
+
+
+if __name__ == "__main__":
+    app()

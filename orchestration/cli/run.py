@@ -1,0 +1,106 @@
+"""`orbitforge run` and `orbitforge base`: make whatever is not fresh."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from orchestration import pipeline
+from orchestration.chain import Part, plan, run_chain
+from orchestration.cli.progress import Bars
+from orchestration.cli.results import print_results
+from orchestration.cli.sample import fetch_sample
+from orchestration.cli.status import status_table
+from orchestration.errors import OrbitforgeError
+from orchestration.home import open_instance
+from orchestration.lineage.reconcile import reconcile
+from orchestration.lineage.staleness import status
+from orchestration.pipeline import Pipeline
+from orchestration.resources.runs import free_dead_runs
+from orchestration.resources.tracking import Tracking
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+
+def run_command(
+    *,
+    job: str = "chain",
+    select: str | None = None,
+    only_stale: bool = False,
+    dry_run: bool = False,
+    limit: int | None = None,
+) -> None:
+    console = Console(stderr=True)
+    began = time.monotonic()
+    fetch_sample(console)
+    here = pipeline.current()
+    choice: dict[str, Any] = {
+        "job": job,
+        "select": _selected(select, here, job) if select else None,
+        "only_stale": only_stale,
+        "limit": limit,
+    }
+    if dry_run:
+        _foretell(console, here, choice)
+        return
+    with open_instance() as instance:
+        for finding in reconcile(here, instance):
+            console.print(f"put right: {finding}", style="yellow", highlight=False)
+        for run_id in free_dead_runs(instance):
+            console.print(f"run {run_id} was killed; its slots are free again", style="yellow", highlight=False)
+        parts = plan(here, status(here), **choice) and _execute(console, instance, here, choice)
+    seconds = time.monotonic() - began
+    if parts:
+        console.print(f"made {sum(len(p.assets) for p in parts)} assets in {seconds:.0f} s", style="bold green")
+    else:
+        console.print(f"nothing is stale: preset {here.preset.name}, {seconds:.1f} s", style="bold green")
+    print_results(Console(), here)
+
+
+def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, choice: dict[str, Any]) -> list[Part]:
+    from orchestration.artifacts import LISTENERS
+    from orchestration.definitions import defs
+
+    Tracking().check()
+
+    def announce(part: Part, run_id: str) -> None:
+        console.print(f"[bold]{part.group}[/] {', '.join(part.assets)} [dim]run {run_id}[/]", highlight=False)
+
+    with Bars(console) as bars:
+        LISTENERS.append(bars.hear)
+        try:
+            return run_chain(defs, instance, here, announce=announce, **choice)
+        finally:
+            LISTENERS.remove(bars.hear)
+
+
+def _foretell(console: Console, here: Pipeline, choice: dict[str, Any]) -> None:
+    states = status(here)
+    made = {asset for part in plan(here, states, **choice) for asset in part.assets}
+    if made:
+        title = f"would make, preset {here.preset.name}"
+        console.print(status_table([s for s in states if s.asset in made], title, why=True))
+    else:
+        console.print(f"nothing is stale: preset {here.preset.name}")
+
+
+def _selected(selection: str, here: Pipeline, job: str) -> frozenset[str]:
+    """The assets that a selection in Dagster's syntax names."""
+    import dagster as dg
+
+    from orchestration.definitions import defs
+
+    try:
+        keys = dg.AssetSelection.from_string(selection).resolve(defs.resolve_asset_graph())
+    except dg.DagsterError as error:
+        raise OrbitforgeError(f"--select {selection!r}: {' '.join(str(error).split())}") from None
+    steps = frozenset(step.name for step in here.steps if step.job == job)
+    chosen = frozenset(key.to_user_string() for key in keys) & steps
+    if not chosen:
+        raise OrbitforgeError(
+            f"--select {selection!r} names no asset of the {job}; choose among {', '.join(sorted(steps))}"
+        )
+    return chosen

@@ -1,0 +1,54 @@
+"""Telling Dagster which shards exist and which version of the sources stands there."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from orchestration.assets.declare import PARTITIONS
+from orchestration.pipeline import Pipeline
+from orchestration.steps import Source
+
+DATA_VERSION = "dagster/data_version"
+
+
+def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
+    """Register new shards and report every source version that Dagster does not know yet."""
+    for name, shards in new_shards(instance, pipeline).items():
+        instance.add_dynamic_partitions(name, shards)
+    for event in new_versions(instance, pipeline):
+        instance.report_runless_asset_event(event)
+
+
+def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, list[str]]:
+    """Partition set -> shards of its source table that Dagster does not know. Shards are never taken away."""
+    found: dict[str, list[str]] = {}
+    for source in pipeline.sources:
+        if source.table:
+            name = str(PARTITIONS[source.table].name)
+            known = set(instance.get_dynamic_partitions(name))
+            if new := [shard for shard in pipeline.shards(source) if shard and shard not in known]:
+                found[name] = new
+    return found
+
+
+def new_versions(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.AssetObservation]:
+    """One observation for each shard of a source whose version differs from the one Dagster saw last."""
+    return [
+        dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION: version})
+        for source in pipeline.sources
+        for known in [_known(instance, source)]
+        for shard, version in pipeline.observe(source).items()
+        if known.get(shard) != version
+    ]
+
+
+def _known(instance: dg.DagsterInstance, source: Source) -> dict[str | None, str]:
+    key = dg.AssetKey(source.name)
+    if source.shards:
+        tags = instance.event_log_storage.get_latest_tags_by_partition(
+            key, event_type=dg.DagsterEventType.ASSET_OBSERVATION, tag_keys=[DATA_VERSION]
+        )
+        return {shard: found.get(DATA_VERSION, "") for shard, found in tags.items()}
+    records = instance.fetch_observations(key, limit=1).records
+    observation = records[0].asset_observation if records else None
+    return {None: (observation.tags or {}).get(DATA_VERSION, "")} if observation else {}
