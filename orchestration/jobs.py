@@ -1,5 +1,7 @@
 """Jobs: one for each group of assets, and the whole chain."""
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from orchestration import pipeline
@@ -7,11 +9,14 @@ from orchestration.assets.declare import OWNERS
 from orchestration.chain import run_chain
 from orchestration.resources.runs import free_dead_runs
 
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
 RETRY_DEAD = {"dagster/max_retries": "2"}
 """A run whose process died is started again (see dagster.yaml) and goes on from its scratch folder."""
 
 
-def group_jobs() -> list[dg.UnresolvedAssetJobDefinition]:
+def group_jobs() -> "list[UnresolvedAssetJobDefinition]":
     """One job for each group; launch it over a range of shards where it has partitions."""
     names = dict.fromkeys(step.group for step in pipeline.current().steps)
     return [

@@ -22,7 +22,7 @@ def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
 def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, list[str]]:
     """Partition set -> shards of its source table that Dagster does not know. Shards are never taken away."""
     found: dict[str, list[str]] = {}
-    for source in pipeline.sources:
+    for source in _read(pipeline):
         if source.table:
             name = str(PARTITIONS[source.table].name)
             known = set(instance.get_dynamic_partitions(name))
@@ -35,11 +35,17 @@ def new_versions(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.As
     """One observation for each shard of a source whose version differs from the one Dagster saw last."""
     return [
         dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION: version})
-        for source in pipeline.sources
+        for source in _read(pipeline)
         for known in [_known(instance, source)]
         for shard, version in pipeline.observe(source).items()
         if known.get(shard) != version
     ]
+
+
+def _read(pipeline: Pipeline) -> list[Source]:
+    """The sources that some step reads."""
+    read = {name for step in pipeline.steps for name in step.reads}
+    return [source for source in pipeline.sources if source.name in read]
 
 
 def _known(instance: dg.DagsterInstance, source: Source) -> dict[str | None, str]:
