@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from orchestration import paths, publish
+from orchestration import pipeline as pipelines
+from orchestration.errors import OrbitforgeError, in_plain_words
+from orchestration.lineage.code import edited_while_running
+from orchestration.lineage.current import Current, Shard, Wanted
+from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled
 from orchestration.pipeline import Pipeline
+from orchestration.resources.runs import PID, run_tags
+from orchestration.resources.shards import map_shards
+from orchestration.resources.tracking import Tracking
 from orchestration.steps import Make, Step
+from orchestration.tasks import Done, Task, name_of, perform, plan, train
+from orchestration.versions import code_modules, config_of, environment, git_state, tree_version
+from orchestration.workspace import in_place, missing, place
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -16,28 +31,165 @@ Listener = Callable[[str, str | None, dict[str, Any]], None]
 LISTENERS: list[Listener] = []
 """Called in the main process with (asset, shard, event) for every report of a stage: progress bars hang here."""
 
+WORKERS = "ORBITFORGE_WORKERS"
+"""How many shards are made at once; by default 2, or 1 where there is one CPU. Changes no bytes."""
+
 
 def materialise(
     context: dg.AssetExecutionContext, step: Step, make: Make, *, pipeline: Pipeline | None = None
-) -> Iterator[dg.MaterializeResult]:
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     """Make what is stale of `step`: the run's partition keys if it has them, else every shard, or the whole asset.
 
-    Use it as the body of an asset:
+    The body of an asset:
 
-        @dg.asset(name=STEP.name, deps=[...], partitions_def=..., code_version=step_version(STEP, preset))
+        @dg.asset(name=STEP.name, deps=STEP.reads, code_version=step_version(STEP, preset), ...)
         def rendered_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
             yield from materialise(context, STEP, make)
 
-    A generator, because of what Dagster 1.13 does (each was run): an asset that yields nothing makes Dagster skip
-    all that is downstream of it in the same run; a MaterializeResult in a run over several partition keys becomes one
-    event for each key, all with the same data version, after the yield. So: one key: yield its result. Several
-    keys: log_event() for each shard as it is done, yield one result, then log_event() for each shard once more;
-    the last event wins. Shards' events carry provenance tags (`dagster/input_data_version/<dep>`,
-    `dagster/input_event_pointer/<dep>`), else Dagster calls them stale. Runs of partitioned assets always have
-    keys (range tags; `context.partition_keys`): without keys Dagster fails at an edge between two partitioned assets.
-
-    What the ledger already holds (same inputs, code and config) is not made again, only put back in place. A shard
-    that fails leaves its neighbours alone; at the end one OrbitforgeError names all that failed. Partitioned assets get
-    one event per shard with its own data version; the result then adds no event of its own.
+    What the ledger already holds (same inputs, code and config) is not made again, only put back in place. Each
+    artifact is committed, and told to Dagster, as soon as it is done. A shard that fails leaves its neighbours alone;
+    at the end one OrbitforgeError names all that failed. The result at the end adds no event of its own: it lets what
+    is downstream in the same run go on.
     """
-    raise NotImplementedError
+    import dagster as dg
+
+    pipeline = pipeline or pipelines.current()
+    tracking = Tracking() if step.kind == "model" else None
+    _refuse_early(step, tracking)
+    if PID not in context.run_tags:
+        context.instance.add_run_tags(context.run_id, run_tags())
+    current = Current(pipeline)
+    pointers = publish.pointers(context.instance, pipeline, step)
+    tasks: list[Task] = []
+    failures: dict[Shard, Exception] = {}
+    with publish.Publisher() as publisher:
+        for shard in _asked(context, step, pipeline):
+            try:
+                wanted = current.wanted(step, shard)
+                row = _put_back(current, wanted, publisher)
+                if row is None:
+                    tasks.append(plan(current, wanted, make))
+            except OrbitforgeError as error:
+                failures[shard] = error
+                continue
+            if row:
+                context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
+                if not publish.knows(context.instance, row):
+                    yield publish.event(row, pointers)
+        for task, done in _perform_all(context, tasks, tracking):
+            if isinstance(done, Exception):
+                failures[task.shard] = done
+                task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
+                context.log.error(f"{task.name} failed: {_words(done)}")
+                continue
+            row = _commit(task, done, context.run_id)
+            publisher.add(row)
+            yield publish.event(row, pointers, publish.preview(task.scratch.preview))
+            if tracking:
+                publish.register(row, tracking)
+            task.scratch.remove()
+    if failures:
+        raise _summary(step, failures)
+    yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
+
+
+def _refuse_early(step: Step, tracking: Tracking | None) -> None:
+    """Raise before any work is done when its result could not be recorded."""
+    if tracking:
+        tracking.check()
+    Ledger().check()
+    if edited := edited_while_running(step.code):
+        raise OrbitforgeError(f"{', '.join(edited)} was edited since this process loaded it; start the run again")
+
+
+def _asked(context: dg.AssetExecutionContext, step: Step, pipeline: Pipeline) -> Sequence[Shard]:
+    if step.shards and (context.has_partition_key or context.has_partition_key_range):
+        return context.partition_keys
+    return pipeline.shards(step)
+
+
+def _put_back(current: Current, wanted: Wanted, publisher: publish.Publisher) -> Row | None:
+    """The row that holds what is wanted, its files in place again; None when it has to be made."""
+    row = current.row_of_key(wanted)
+    if row is None or missing(row.files):
+        return None
+    newest = current.row(row.asset, row.shard)
+    if newest and newest.id != row.id:
+        Ledger().append(recalled(row))
+    if not in_place(folder := paths.data() / row.folder, row.files):
+        place(folder, row.files)
+        publisher.add(row)
+    return row
+
+
+def _perform_all(
+    context: dg.AssetExecutionContext, tasks: Sequence[Task], tracking: Tracking | None
+) -> Iterator[tuple[Task, Done | Exception]]:
+    """Trainings in this process, so that they end with it; shards in a few processes of their own."""
+
+    def report(task: Task, event: dict[str, Any]) -> None:
+        if message := event.get("message"):
+            context.log.info(f"{task.name}: {message}")
+        for listener in LISTENERS:
+            listener(task.asset, task.shard, event)
+
+    if tracking:
+        training = partial(train, tracking=tracking, dagster_run=context.run_id)
+        return map_shards(training, tasks, workers=1, report=report)
+    workers = int(os.environ.get(WORKERS) or min(2, os.cpu_count() or 1))
+    return map_shards(perform, tasks, workers=workers, report=report)
+
+
+def _commit(task: Task, done: Done, run_id: str) -> Row:
+    """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
+
+    The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
+    to put in place and never a file that nobody knows.
+    """
+    git = git_state()
+    row = Row(
+        kind=MADE,
+        preset=task.preset.name,
+        asset=task.asset,
+        shard=task.shard,
+        folder=task.folder,
+        version=tree_version({file.path: file.md5 for file in done.files}),
+        key=task.key,
+        files=done.files,
+        inputs=task.inputs,
+        code=task.code,
+        code_modules=code_modules(task.step.code),
+        config_hash=task.config_hash,
+        config=config_of(task.preset, task.step.config),
+        seed=task.seed,
+        environment=environment(),
+        git_commit=git.commit,
+        git_diff=git.diff,
+        dagster_run=run_id,
+        mlflow_run=done.mlflow_run,
+        host=platform.node(),
+        started=done.started,
+        ended=now(),
+        seconds=done.seconds,
+        bytes=sum(file.size for file in done.files),
+        metrics=done.metrics,
+    )
+    Ledger().append(row)
+    place(paths.data() / row.folder, row.files)
+    return row
+
+
+def _summary(step: Step, failures: Mapping[Shard, Exception]) -> OrbitforgeError:
+    words = [f"{shard}: {_words(error)}" if shard else _words(error) for shard, error in failures.items()]
+    shown = "; ".join(words[:5]) + (f"; and {len(words) - 5} more" if len(words) > 5 else "")
+    what = step.name if None in failures else f"{len(failures)} shards of {step.name}"
+    summary = OrbitforgeError(f"{what} failed: {shown}")
+    # a person can put these right and needs no traceback; anything else may be a mistake of ours
+    plain = (OrbitforgeError, OSError)
+    summary.__cause__ = next((error for error in failures.values() if not isinstance(error, plain)), None)
+    return summary
+
+
+def _words(error: Exception) -> str:
+    plain = in_plain_words(error) if isinstance(error, OSError) else None
+    return plain or " ".join(str(error).split()) or type(error).__name__

@@ -2,20 +2,163 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration import paths
+from orchestration.lineage.current import Current
+from orchestration.lineage.ledger import Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
+from orchestration.resources import store
+from orchestration.versions import data_version
+from orchestration.workspace import in_place, missing, place, remove, set_aside
 
 if TYPE_CHECKING:
     import dagster as dg
+
+_ABANDONED = 3600.0  # seconds after which a temporary file has no owner any more
 
 
 def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) -> list[str]:
     """Complete what a killed run left undone and say so, one line per finding; [] when all is in line.
 
-    Artifacts that are missing from `data/` but whose objects are in the cache are linked again; what lies in
-    `data/<preset>/` without a ledger row is moved to `.work/unclaimed/`, never deleted; rows that lack a DVC entry, an
-    MLflow version or (with `instance`) a Dagster event get it. Call it before a run; it takes a fraction of a second
-    when there is nothing to do.
+    Artifacts that are missing from `data/` or are not what their row says, but whose objects are in the cache, are
+    linked again; what lies in `data/<preset>/` without a ledger row is moved to `.work/unclaimed/`, never deleted;
+    rows that lack a DVC entry, an MLflow version or (with `instance`) a Dagster event get it. Call it before a run.
     """
-    raise NotImplementedError
+    _sweep()
+    current = Current(pipeline)
+    rows = [row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))]
+    return [
+        *_unclaimed(pipeline, current),
+        *_put_back(current, rows),
+        *_tell_dvc(rows),
+        *_tell_mlflow(pipeline, current, rows),
+        *(_tell_dagster(pipeline, current, rows, instance) if instance else ()),
+    ]
+
+
+def _unclaimed(pipeline: Pipeline, current: Current) -> list[str]:
+    """Set aside what is below `data/<preset>/` and is no artifact: no row ever named its folder."""
+    home = paths.data() / pipeline.preset.name
+    known = {paths.data() / folder for folder in current.rows["folder"].unique() if folder}
+    parents = {parent for folder in known for parent in folder.parents}
+    strays: list[Path] = []
+
+    def look(folder: Path) -> None:
+        for path in sorted(folder.iterdir()):
+            if path in known:
+                continue
+            if path in parents and path.is_dir():
+                look(path)
+            else:
+                strays.append(path)
+
+    if home.is_dir():
+        look(home)
+    return [
+        f"{path.relative_to(paths.root())} has no ledger row: moved to {set_aside(path).relative_to(paths.root())}"
+        for path in strays
+    ]
+
+
+def _put_back(current: Current, rows: Iterable[Row]) -> list[str]:
+    found: list[str] = []
+    for row in rows:
+        folder = paths.data() / row.folder
+        if in_place(folder, row.files):
+            continue
+        absent = missing(row.files)
+        if earlier := _checked_out(current, row, folder):
+            Ledger().append(recalled(earlier))
+            found.append(f"data/{row.folder} holds the earlier version {earlier.version}: recorded as the current one")
+        elif absent:
+            state = "is not what the ledger says" if folder.is_dir() else "is missing"
+            found.append(f"data/{row.folder} {state}, and {len(absent)} files are not in the cache: pull or make it")
+        elif folder.is_dir():
+            aside = set_aside(folder).relative_to(paths.root())
+            place(folder, row.files)
+            found.append(f"data/{row.folder} was not what the ledger says: linked again, the other moved to {aside}")
+        else:
+            place(folder, row.files)
+            found.append(f"data/{row.folder} was missing: linked again from the cache")
+    return found
+
+
+def _checked_out(current: Current, newest: Row, folder: Path) -> Row | None:
+    """The earlier row whose artifact a person put into `folder`, say by `dvc checkout`, after the newest was made.
+
+    An earlier version that is older than the newest row is what a kill between row and folder leaves.
+    """
+    if not folder.is_dir() or folder.stat().st_mtime < datetime.fromisoformat(newest.ended).timestamp():
+        return None
+    return current.row_of_version(newest.folder, data_version(folder))
+
+
+def _tell_dvc(rows: Iterable[Row]) -> list[str]:
+    recorded = store.recorded()
+    lacking = [
+        row
+        for row in rows
+        if any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files)
+        and (paths.data() / row.folder).is_dir()
+    ]
+    if lacking:
+        store.publish({paths.data() / row.folder: row.files for row in lacking}, also=[paths.ledger()])
+    return [f"data/{row.folder} was not in data.dvc: recorded" for row in lacking]
+
+
+def _tell_mlflow(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[str]:
+    from orchestration import publish
+    from orchestration.resources.tracking import Tracking
+
+    tracking = Tracking()
+    # what an MLflow knew that is gone, the new one has to be told
+    forgotten = tracking.is_local and not tracking.database.is_file()
+    known = {} if forgotten else current.published(publish.MLFLOW)
+    models = {step.name for step in pipeline.steps if step.kind == "model"}
+    lacking = [
+        row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()
+    ]
+    return [
+        f"{row.asset} was not in MLflow: registered as {publish.register(row, tracking).reference}" for row in lacking
+    ]
+
+
+def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+    from orchestration import publish
+
+    found: list[str] = []
+    steps = {step.name: step for step in pipeline.steps}
+    told = {step.name: publish.known_versions(instance, step) for step in pipeline.steps}
+    for row in rows:
+        if told[row.asset].get(row.shard) == row.version:
+            continue
+        now_read = {(i.asset, i.shard): i.version for i in current.wanted(steps[row.asset], row.shard).inputs}
+        outdated = {i.asset for i in row.inputs if now_read.get((i.asset, i.shard)) != i.version}
+        # what was read is not the newest any more: point at the beginning, so that Dagster sees that, too
+        newest = publish.pointers(instance, pipeline, steps[row.asset])
+        pointers = {asset: 1 if asset in outdated else event for asset, event in newest.items()}
+        instance.report_runless_asset_event(publish.event(row, pointers))
+        found.append(f"data/{row.folder} had no event in Dagster: reported")
+    return found
+
+
+def _sweep() -> None:
+    """Remove what killed processes left unfinished and nobody can name."""
+    now = time.time()
+    for folder in (paths.work() / "placing", paths.work() / "observed"):
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if now - path.stat().st_mtime > _ABANDONED:
+                remove(path)
+    for path in paths.ledger().glob("*.tmp"):
+        if now - path.stat().st_mtime > _ABANDONED:
+            path.unlink(missing_ok=True)
+    if sum(1 for _ in paths.ledger().glob("*.parquet")) > _MANY:
+        Ledger().compact(everything=True)
+
+
+_MANY = 200  # ledger files; thousands read in a third of a second, but DVC carries every one of them

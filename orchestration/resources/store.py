@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import configparser
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from orchestration import paths
+from orchestration.errors import OrbitforgeError
+from orchestration.locks import locked
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+    from orchestration.lineage.ledger import File
 
 
 def cache_dir() -> Path:
     """The folder of cache objects, `<it>/ab/cdef...` by md5; from `.dvc/config`, without importing DVC."""
-    raise NotImplementedError
+    folder = _config().get("cache", "dir", fallback="cache")
+    return (paths.root() / ".dvc" / folder).resolve() / "files" / "md5"
+
+
+def object_path(md5: str) -> Path:
+    return cache_dir() / md5[:2] / md5[2:]
+
+
+def link_types() -> list[str]:
+    """How files in `data/` hang on the cache, in order of preference: reflink, hardlink, symlink or copy."""
+    return [kind.strip() for kind in _config().get("cache", "type", fallback="reflink,copy").split(",")]
 
 
 def remotes() -> dict[str, str]:
     """Name -> url as `.dvc/config` and `.dvc/config.local` give them."""
-    raise NotImplementedError
+    config = _config()
+    named = {section.strip("'\""): section for section in config.sections()}
+    return {
+        name.removeprefix("remote ").strip('"'): config.get(section, "url")
+        for name, section in named.items()
+        if name.startswith("remote ") and config.has_option(section, "url")
+    }
 
 
 def pull(targets: Sequence[str], remote: str | None = None) -> int:
@@ -21,4 +53,82 @@ def pull(targets: Sequence[str], remote: str | None = None) -> int:
 
     Raises OrbitforgeError for a remote that is not configured or lacks the data.
     """
-    raise NotImplementedError
+    known = remotes()
+    remote = remote or _config().get("core", "remote", fallback=None)
+    if remote not in known:
+        there = ", ".join(known) or "none"
+        raise OrbitforgeError(
+            f"no DVC remote {remote!r} (configured: {there}); add it with `dvc remote add {remote or 'NAME'} URL`"
+        )
+    with _repo() as repo:
+        from dvc.exceptions import DvcException
+
+        try:
+            stats = repo.pull(targets=list(targets), remote=remote)
+        except (DvcException, OSError) as error:
+            words = " ".join(str(error).split())
+            raise OrbitforgeError(
+                f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({known[remote]}): {words}"
+            ) from None
+    return int(stats.get("fetched", 0))
+
+
+def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) -> None:
+    """Bring `data.dvc` in line with `placed` (folder below `data/` -> its files) and the folders in `also`.
+
+    One process at a time; others wait. Files in `placed` are not read: their hashes are told to DVC.
+    """
+    root, data = paths.root(), paths.data()
+    targets = {_asset_folder(folder) for folder in placed} | {folder for folder in also if folder.is_dir()}
+    if not (root / "data.dvc").is_file():
+        targets = {data}
+    if not targets:
+        return
+    with locked(paths.work() / "publish.lock"), _repo() as repo:
+        from dvc.exceptions import DvcException
+        from dvc.fs import localfs
+        from dvc_data.hashfile.hash_info import HashInfo
+
+        known = ((folder / file.path, file.md5) for folder, files in placed.items() for file in files)
+        repo.state.save_many([(str(path), HashInfo("md5", md5), None) for path, md5 in known], localfs)
+        try:
+            repo.add([os.path.relpath(target) for target in sorted(targets)])  # type: ignore[call-arg]  # wrapped
+        except (DvcException, OSError) as error:
+            names = ", ".join(str(target.relative_to(root)) for target in sorted(targets))
+            raise OrbitforgeError(f"DVC could not record {names}: {' '.join(str(error).split())}") from error
+
+
+def _asset_folder(folder: Path) -> Path:
+    """`data/tiny/rendered_views` for a shard of it: DVC takes as long for the whole folder as for each shard."""
+    return paths.data().joinpath(*folder.relative_to(paths.data()).parts[:2])
+
+
+def recorded() -> dict[str, str]:
+    """What `data.dvc` records: path below `data/` -> md5. Empty when it or its object in the cache is missing."""
+    pointer = paths.root() / "data.dvc"
+    if not pointer.is_file():
+        return {}
+    md5 = yaml.safe_load(pointer.read_text())["outs"][0]["md5"]
+    try:
+        entries = json.loads(object_path(md5).read_text())
+    except FileNotFoundError:
+        return {}
+    return {entry["relpath"]: entry["md5"] for entry in entries}
+
+
+def _repo() -> Repo:
+    """Raises OrbitforgeError when the root holds no DVC repository."""
+    if not (paths.root() / ".dvc").is_dir():
+        raise OrbitforgeError(
+            f"{paths.root()} holds no .dvc folder; run `dvc init` there or clone the repository again"
+        )
+    from dvc.repo import Repo
+
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # no bars of its own inside ours
+    return Repo(str(paths.root()))
+
+
+def _config() -> configparser.RawConfigParser:
+    config = configparser.RawConfigParser()
+    config.read([paths.root() / ".dvc" / name for name in ("config", "config.local")])
+    return config

@@ -2,25 +2,63 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
 
+from orchestration import paths
+from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.telemetry import silence
+from orchestration.versions import environment
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+VARIABLE = "MLFLOW_TRACKING_URI"
+ALIAS = "candidate"
+_PATIENCE = 3.0  # seconds
+
 
 class Tracking(dg.ConfigurableResource):
-    """`uri` is the server (`MLFLOW_TRACKING_URI`), or empty for the SQLite file `.mlflow/mlflow.db`."""
+    """`uri` is a server, by default MLFLOW_TRACKING_URI, else the SQLite file `.mlflow/mlflow.db` of the project."""
 
     uri: str = ""
 
     @property
     def tracking_uri(self) -> str:
-        raise NotImplementedError
+        return self.uri or os.environ.get(VARIABLE) or f"sqlite:///{self.database}"
+
+    @property
+    def database(self) -> Path:
+        return paths.mlflow_home() / "mlflow.db"
+
+    @property
+    def is_local(self) -> bool:
+        return self.tracking_uri == f"sqlite:///{self.database}"
 
     def check(self) -> None:
         """Raises OrbitforgeError within seconds when MLflow cannot be reached or written. Imports no mlflow."""
-        raise NotImplementedError
+        address = urlsplit(self.tracking_uri)
+        if address.scheme in ("http", "https"):
+            port = address.port or (443 if address.scheme == "https" else 80)
+            try:
+                socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
+            except OSError as error:
+                raise OrbitforgeError(
+                    f"MLflow at {self.tracking_uri} cannot be reached ({error}); start it, or unset {VARIABLE} to "
+                    "write into .mlflow/"
+                ) from None
+        elif self.is_local:
+            with plain_errors(f"opening {self.database}"):
+                self.database.parent.mkdir(parents=True, exist_ok=True)
+                self.database.open("ab").close()
 
     def start(
         self,
@@ -31,19 +69,117 @@ class Tracking(dg.ConfigurableResource):
         datasets: Mapping[str, str],
         run_id: str | None = None,
     ) -> str:
-        """Start a run in the experiment `name`, or go on with `run_id`. `datasets` maps names to DVC hashes."""
-        raise NotImplementedError
+        """Start a run in the experiment `name`, or go on with `run_id` if MLflow still knows it.
+
+        Logs the parameters (nested names joined by dots), the facts of this machine as tags `system.*`, and the
+        `datasets`: name -> DVC hash.
+        """
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, Param, RunTag
+
+        client = self._client()
+        if run_id and _knows(client, run_id):
+            client.update_run(run_id, status="RUNNING")
+            return run_id
+        run = client.create_run(self._experiment(client, name), run_name=tags.get("dvc.asset", name))
+        described = {**tags, **{f"system.{key}": value for key, value in _system().items()}}
+        client.log_batch(
+            run.info.run_id,
+            params=[Param(key, str(value)) for key, value in _flat(parameters)],
+            tags=[RunTag(key, value) for key, value in described.items()],
+        )
+        # MLflow holds 36 characters of a digest: exactly "<md5>.dir"
+        read = (
+            MetaDataset(CodeDatasetSource({"dvc.md5": version}), name=asset, digest=version[:36])
+            for asset, version in datasets.items()
+        )
+        client.log_inputs(run.info.run_id, [DatasetInput(dataset._to_mlflow_entity()) for dataset in read])
+        return run.info.run_id
 
     def logger(self, run_id: str) -> Any:
         """A Lightning logger that writes into the run."""
-        raise NotImplementedError
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        self._client()
+        return MLFlowLogger(tracking_uri=self.tracking_uri, run_id=run_id)
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
-        raise NotImplementedError
+        self._client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
 
-        Idempotent: a version with the same tag `dvc.md5` is used again.
+        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again.
         """
-        raise NotImplementedError
+        from mlflow.exceptions import MlflowException
+
+        client = self._client()
+        try:
+            client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
+        client.set_registered_model_alias(name, ALIAS, version.version)
+        return str(version.version)
+
+    def _new(
+        self, client: MlflowClient, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]
+    ) -> ModelVersion:
+        run_id = run_id if run_id and _knows(client, run_id) else None
+        experiment = self._experiment(client, name)
+        model = client.create_logged_model(experiment, name=name, source_run_id=run_id, tags=dict(tags))
+        client.log_model_artifacts(model.model_id, str(folder))
+        model = client.finalize_logged_model(model.model_id, "READY")
+        if run_id:
+            for key, value in tags.items():
+                client.set_tag(run_id, key, value)
+        return client.create_model_version(
+            name, source=model.artifact_location, run_id=run_id, tags=dict(tags), model_id=model.model_id
+        )
+
+    def _version(self, client: MlflowClient, name: str, md5: str) -> ModelVersion | None:
+        found = client.search_model_versions(f"name = '{name}' and tags.`dvc.md5` = '{md5}'")
+        return found[0] if found else None
+
+    def _experiment(self, client: MlflowClient, name: str) -> str:
+        if found := client.get_experiment_by_name(name):
+            return found.experiment_id
+        # without a server MLflow would put files below the current folder
+        place = (paths.mlflow_home() / "artifacts" / name).as_uri() if self.is_local else None
+        return client.create_experiment(name, artifact_location=place)
+
+    def _client(self) -> MlflowClient:
+        silence()
+        self.check()
+        import logging
+
+        import mlflow
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells each of its migrations
+        mlflow.set_tracking_uri(self.tracking_uri)
+        return mlflow.MlflowClient(self.tracking_uri)
+
+
+def _knows(client: MlflowClient, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
+
+
+def _system() -> dict[str, str]:
+    import psutil
+
+    memory = psutil.virtual_memory().total / 2**30
+    return {**environment(), "host": platform.node(), "cpus": str(os.cpu_count()), "memory_gib": f"{memory:.1f}"}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        flat += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return flat

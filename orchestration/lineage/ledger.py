@@ -1,0 +1,215 @@
+"""The ledger: immutable rows that say what was made from what, by which code, where and when.
+
+A folder of Parquet files below `data/`, versioned like the data. A row is one file until its run ends; then the rows
+of the run become one file. Rows are never changed or removed; reading tolerates rows that occur twice, so that a
+compaction can be killed anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from orchestration import paths
+from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.locks import locked
+from orchestration.versions import digest
+
+MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published"
+
+
+class File(NamedTuple):
+    """One file of an artifact; `path` is relative to the artifact's folder, `size` in bytes."""
+
+    path: str
+    md5: str
+    size: int
+
+
+class Input(NamedTuple):
+    """What was read: which version of which (shard of an) asset, and the row that made it."""
+
+    asset: str
+    shard: str | None
+    version: str
+    row: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fact. What each `kind` says:
+
+    made: `version` of `folder` (below `data/`) was made of `inputs` by `code` under `config`. This row is the commit.
+    observed: a shard of a source table, or a source folder, was found to hold `files`.
+    recalled: the artifact of row `about` lies in `folder` again (its config or code came back).
+    published: row `about` is known to `service` under the name `reference`.
+
+    `key` is the hash of all that decides the bytes: equal keys, equal bytes. Times are UTC, ISO 8601.
+    """
+
+    kind: str
+    preset: str
+    asset: str
+    shard: str | None = None
+    folder: str = ""
+    version: str = ""
+    key: str = ""
+    files: tuple[File, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    code: str = ""
+    code_modules: dict[str, str] = field(default_factory=dict)
+    config_hash: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    git_diff: str | None = None
+    dagster_run: str | None = None
+    mlflow_run: str | None = None
+    host: str = ""
+    started: str = ""
+    ended: str = ""
+    seconds: float = 0.0
+    bytes: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    about: str | None = None
+    service: str | None = None
+    reference: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """sha256 (160 bits of it: Dagster's tags hold 63 characters) of the canonical content, input rows included."""
+        return digest(self._content())[:40]
+
+    def record(self) -> dict[str, Any]:
+        """The row as a line of the table: dictionaries as canonical JSON."""
+        content = self._content()
+        return {"id": self.id} | {name: _dump(v) if name in _JSON else v for name, v in content.items()}
+
+    @classmethod
+    def of(cls, record: dict[str, Any]) -> Row:
+        """The row in a line of the table; the inverse of `record`."""
+        values = {name: record[name] for name in cls.__dataclass_fields__ if record.get(name) is not None}
+        values |= {name: json.loads(values[name]) for name in _JSON if name in values}
+        values["files"] = tuple(File(**file) for file in values.get("files", ()))
+        values["inputs"] = tuple(Input(**input_) for input_ in values.get("inputs", ()))
+        return cls(**values)
+
+    def _content(self) -> dict[str, Any]:
+        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        content["files"] = [file._asdict() for file in sorted(self.files)]
+        content["inputs"] = [input_._asdict() for input_ in self.inputs]
+        return content
+
+
+_JSON = ("code_modules", "config", "environment", "metrics")
+SCHEMA = pl.Schema(
+    {name: pl.String() for name in ("id", "kind", "preset", "asset", "shard", "folder", "version", "key")}
+    | {
+        "files": pl.List(pl.Struct({"path": pl.String(), "md5": pl.String(), "size": pl.Int64()})),
+        "inputs": pl.List(pl.Struct(dict.fromkeys(Input._fields, pl.String()))),
+    }
+    | {name: pl.String() for name in ("code", "code_modules", "config_hash", "config")}
+    | {"seed": pl.Int64()}
+    | {name: pl.String() for name in ("environment", "git_commit", "git_diff", "dagster_run", "mlflow_run")}
+    | {name: pl.String() for name in ("host", "started", "ended")}
+    | {"seconds": pl.Float64(), "bytes": pl.Int64(), "metrics": pl.String()}
+    | {name: pl.String() for name in ("about", "service", "reference")}
+)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def recalled(row: Row) -> Row:
+    """The row that says: the artifact of `row` lies in its folder again."""
+    at = now()
+    which = Row(RECALLED, row.preset, row.asset, row.shard, row.folder, row.version)
+    return replace(which, about=row.id, started=at, ended=at)
+
+
+class Ledger:
+    """The rows below `folder`. Appending is atomic; any number of processes may append at once."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or paths.ledger()
+
+    def append(self, *rows: Row) -> None:
+        """Commit rows, all of them or none. Raises OrbitforgeError when the ledger cannot be written."""
+        if rows:
+            self._write(_table(row.record() for row in rows), f"row-{rows[0].id}")
+
+    def check(self) -> None:
+        """Raises OrbitforgeError when rows could not be appended."""
+        probe = self.folder / f"probe.{os.getpid()}.tmp"
+        with plain_errors(f"writing the ledger {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+
+    def read(self) -> pl.DataFrame:
+        """Every row once, oldest first. Raises OrbitforgeError for a file that is no ledger file."""
+        for _ in range(10):
+            files = self._files()
+            if not files:
+                return _table(())
+            try:
+                return _read(files)
+            except FileNotFoundError:  # compacted between listing and reading
+                continue
+            except pl.exceptions.PolarsError as error:
+                raise OrbitforgeError(f"{self.folder} holds a file that cannot be read: {error}") from None
+        raise OrbitforgeError(f"{self.folder} changes faster than it can be read; try again")
+
+    def compact(self, *, everything: bool = False) -> None:
+        """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
+        with locked(paths.work() / "ledger.lock"):
+            files = self._files("*" if everything else "row-*")
+            if len(files) < 2:
+                return
+            table = _read(files)
+            merged = self._write(table, f"rows-{digest(table['id'].to_list())[:40]}")
+            for file in files:
+                if file != merged:
+                    file.unlink(missing_ok=True)
+
+    def _files(self, pattern: str = "*") -> list[Path]:
+        return sorted(self.folder.glob(f"{pattern}.parquet")) if self.folder.is_dir() else []
+
+    def _write(self, table: pl.DataFrame, name: str) -> Path:
+        path = self.folder / f"{name}.parquet"
+        temporary = self.folder / f"{name}.{os.getpid()}.tmp"
+        with plain_errors(f"writing the ledger {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with temporary.open("wb") as file:
+                    table.write_parquet(file, compression="zstd")
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return path
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _read(files: list[Path]) -> pl.DataFrame:
+    # columns that came later are empty in older files
+    rows = pl.scan_parquet(files, schema=SCHEMA, missing_columns="insert", extra_columns="ignore")
+    return rows.unique("id", keep="first").sort("ended", "id").collect()
+
+
+def _table(records: Iterable[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(list(records), schema=SCHEMA)

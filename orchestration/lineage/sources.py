@@ -1,0 +1,68 @@
+"""Source tables and folders as the ledger sees them: observed, with the md5 of every file they name."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import polars as pl
+
+from orchestration import paths
+from orchestration.lineage.current import Current, Shard
+from orchestration.lineage.ledger import OBSERVED, File, Ledger, Row, now
+from orchestration.steps import Source
+from orchestration.versions import file_md5
+from orchestration.workspace import adopt, missing, remove, store
+
+
+def observe(current: Current, source: Source, shard: Shard) -> Row:
+    """The row of a source as it is now, written if there is none; its files are in the cache then.
+
+    A shard of a table holds `<table>.parquet` with the shard's rows and the files that the rows name; shard None of a
+    table is all of it. Raises OrbitforgeError, naming the file, for one that is missing or is not what its row says.
+    """
+    row = current.row(source.name, shard)
+    if row and not missing(row.files):
+        return row
+    preset = current.pipeline.preset
+    row = Row(
+        kind=OBSERVED,
+        preset=preset.name,
+        asset=source.name,
+        shard=shard,
+        version=current.version(source, shard) or "",
+        files=_table_files(current, source.table, shard) if source.table else _folder_files(source),
+        started=(at := now()),
+        ended=at,
+    )
+    Ledger().append(row)
+    return row
+
+
+def _table_files(current: Current, table: str, shard: Shard) -> tuple[File, ...]:
+    home = paths.data() / current.pipeline.preset.source.folder
+    rows = current.pipeline.table(table)
+    rows = rows if shard is None else rows.filter(pl.col("shard") == shard)
+    named = rows.select("file", "md5").unique(maintain_order=True).iter_rows()
+    return (*_stored(rows, f"{table}.parquet"), *(File(file, md5, adopt(home / file, md5)) for file, md5 in named))
+
+
+def _stored(rows: pl.DataFrame, name: str) -> tuple[File, ...]:
+    aside = paths.work() / "observed" / uuid.uuid4().hex
+    aside.mkdir(parents=True)
+    try:
+        rows.write_parquet(aside / name)
+        return store(aside)
+    finally:
+        remove(aside)
+
+
+def _folder_files(source: Source) -> tuple[File, ...]:
+    home = paths.data() / (source.folder or source.name)
+    found = sorted(path for path in home.rglob("*") if path.is_file())
+    md5s = {path: file_md5(path) for path in found}
+    return tuple(File(_relative(path, home), md5, adopt(path, md5)) for path, md5 in md5s.items())
+
+
+def _relative(path: Path, home: Path) -> str:
+    return path.relative_to(home).as_posix()

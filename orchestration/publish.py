@@ -1,0 +1,179 @@
+"""After the commit: DVC, MLflow and Dagster are told. Each may be told again; what they hold is known by its md5."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import (
+    CODE_VERSION_TAG,
+    DATA_VERSION_IS_USER_PROVIDED_TAG,
+    DATA_VERSION_TAG,
+    get_input_data_version_tag,
+    get_input_event_pointer_tag,
+)
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
+from orchestration import paths
+from orchestration.lineage.current import input_versions
+from orchestration.lineage.ledger import PUBLISHED, File, Ledger, Row, now
+from orchestration.resources import store
+from orchestration.steps import Source, Step
+
+if TYPE_CHECKING:
+    from orchestration.pipeline import Pipeline
+    from orchestration.resources.tracking import Tracking
+
+ROW_TAG = "orbitforge/row"
+MLFLOW = "mlflow"
+SHARDS, SECONDS = 100, 60.0
+"""A batch for DVC is full after so many artifacts, or after so long."""
+
+NO_EVENT_OF_ITS_OWN: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
+"""Metadata for the result of an asset that has told its events itself.
+
+Dagster would add one event for each partition key of the run, all with one data version. Observable sources have the
+same need, and this is how Dagster 1.13 meets it; a test notices when that changes.
+"""
+
+
+# DVC
+
+
+class Publisher:
+    """Collects what was placed in `data/` and brings `data.dvc` in line, in batches and when the block is left."""
+
+    def __init__(self) -> None:
+        self._placed: dict[Path, tuple[File, ...]] = {}
+        self._since = time.monotonic()
+
+    def add(self, row: Row) -> None:
+        self._placed[paths.data() / row.folder] = row.files
+        if len(self._placed) >= SHARDS or time.monotonic() - self._since > SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._placed:
+            store.publish(self._placed, also=[paths.ledger()])
+        self._placed, self._since = {}, time.monotonic()
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # after an interruption reconcile() publishes; after an error of a stage the finished shards are published now
+        if kind is None or issubclass(kind, Exception):
+            Ledger().compact()
+            self.flush()
+
+
+# MLflow
+
+
+def register(row: Row, tracking: Tracking) -> Row:
+    """Register the model of `row` and write down which version it became."""
+    tags = {
+        "dagster.run_id": row.dagster_run or "",
+        "dvc.md5": row.version,
+        "code_version": row.code,
+        "config_hash": row.config_hash,
+        "ledger.row": row.id,
+    }
+    name = f"{row.preset}-{row.asset}"
+    version = tracking.register(name, paths.data() / row.folder, row.mlflow_run, tags)
+    told = Row(
+        kind=PUBLISHED,
+        preset=row.preset,
+        asset=row.asset,
+        about=row.id,
+        service=MLFLOW,
+        reference=f"models:/{name}/{version}",
+        started=(at := now()),
+        ended=at,
+    )
+    Ledger().append(told)
+    return told
+
+
+# Dagster
+
+
+def event(row: Row, pointers: Mapping[str, int], preview: str = "") -> dg.AssetMaterialization:
+    """The event that tells Dagster of `row`. `pointers` names the event of each input that was the newest then.
+
+    The tags are what Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
+    """
+    tags = {
+        DATA_VERSION_TAG: row.version,
+        DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
+        CODE_VERSION_TAG: f"{row.code[:12]}-{row.config_hash[:12]}",
+        ROW_TAG: row.id,
+    }
+    for asset, version in input_versions(row.inputs).items():
+        key = dg.AssetKey(asset)
+        tags[get_input_data_version_tag(key)] = version
+        tags[get_input_event_pointer_tag(key)] = str(pointers.get(asset) or "NULL")
+    facts: dict[str, Any] = {
+        "path": f"data/{row.folder}",
+        "files": len(row.files),
+        "bytes": row.bytes,
+        "seconds": round(row.seconds, 3),
+        "ledger_row": row.id,
+        **row.metrics,
+    }
+    if preview:
+        facts["preview"] = dg.MetadataValue.md(preview)
+    return dg.AssetMaterialization(row.asset, partition=row.shard, metadata=facts, tags=tags)
+
+
+def pointers(instance: dg.DagsterInstance, pipeline: Pipeline, step: Step) -> dict[str, int]:
+    """For each asset that `step` reads, the newest event of it that Dagster holds now."""
+    newest: dict[str, int] = {}
+    for name in step.reads:
+        observed = isinstance(pipeline.find(name), Source)
+        fetch = instance.fetch_observations if observed else instance.fetch_materializations
+        if records := fetch(dg.AssetKey(name), limit=1).records:
+            newest[name] = records[0].storage_id
+    return newest
+
+
+def knows(instance: dg.DagsterInstance, row: Row) -> bool:
+    """Whether the newest event of the artifact is the one of `row`."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(row.asset), asset_partitions=[row.shard] if row.shard else None)
+    records = instance.fetch_materializations(wanted, limit=1).records
+    made = records[0].asset_materialization if records else None
+    return made is not None and (made.tags or {}).get(ROW_TAG) == row.id
+
+
+def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
+    """Shard -> data version of the newest event that Dagster holds: one query for all shards."""
+    key = dg.AssetKey(step.name)
+    if step.shards:
+        found = instance.event_log_storage.get_latest_tags_by_partition(
+            key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+        )
+        return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
+    entry = instance.get_latest_materialization_event(key)
+    made = entry.asset_materialization if entry else None
+    return {None: (made.tags or {}).get(DATA_VERSION_TAG, "")} if made else {}
+
+
+def preview(folder: Path, *, at_most: int = 2_000_000) -> str:
+    """What a stage wrote to `folder` (*.md as it is, *.png inside), as one Markdown text of `at_most` bytes."""
+    parts: list[str] = []
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if path.suffix == ".md":
+            parts.append(path.read_text())
+        elif path.suffix == ".png":
+            image = base64.b64encode(path.read_bytes()).decode()
+            parts.append(f"**{path.stem.replace('_', ' ')}**\n\n![{path.stem}](data:image/png;base64,{image})")
+        if sum(map(len, parts)) > at_most:
+            parts[-1] = f"({path.name} is too large to show)"
+    return "\n\n".join(parts)

@@ -1,0 +1,199 @@
+"""Making one artifact: what a process has to know, what it reads, and what it gives back."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from orchestration.errors import OrbitforgeError
+from orchestration.lineage.current import Current, Shard, Wanted, input_versions
+from orchestration.lineage.ledger import File, Input, Row, now
+from orchestration.lineage.sources import observe
+from orchestration.steps import Make, Report, Source, Step, Work
+from orchestration.versions import asset_seed, code_version, config_of
+from orchestration.workspace import Scratch, link_inputs, missing, protect, store
+
+if TYPE_CHECKING:
+    from orchestration.presets.schema import Preset
+    from orchestration.resources.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class Part:
+    """Links to read: the files of the artifact `of`, below sub-folder `folder` of the input `input`."""
+
+    input: str
+    folder: str
+    files: tuple[File, ...]
+    of: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a process needs to make one artifact; picklable."""
+
+    make: Make
+    step: Step
+    shard: Shard
+    preset: Preset
+    folder: str
+    key: str
+    code: str
+    config_hash: str
+    inputs: tuple[Input, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def asset(self) -> str:
+        return self.step.name
+
+    @property
+    def name(self) -> str:
+        return name_of(self.asset, self.shard)
+
+    @property
+    def scratch(self) -> Scratch:
+        return Scratch.of(self.asset, self.shard, self.key)
+
+    @property
+    def seed(self) -> int:
+        return asset_seed(self.preset.seed, self.asset)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What making gave; the files are in the cache. `seconds` are those of the stage and of hashing."""
+
+    files: tuple[File, ...]
+    started: str
+    seconds: float
+    metrics: dict[str, float]
+    mlflow_run: str | None = None
+
+
+def plan(current: Current, wanted: Wanted, make: Make) -> Task:
+    """Find the rows of everything that will be read. Raises OrbitforgeError when something is not there."""
+    step, shard = wanted.step, wanted.shard
+    if wanted.absent:
+        names = ", ".join(name_of(*absent) for absent in wanted.absent[:5])
+        raise OrbitforgeError(f"{name_of(step.name, shard)} reads {names}, which does not exist yet: make it first")
+    rows = [_row(current, input_) for input_ in wanted.inputs]
+    wanted = replace(
+        wanted,
+        inputs=tuple(input_._replace(row=row.id) for input_, row in zip(wanted.inputs, rows, strict=True)),
+    )
+    read = [(input_.asset, row) for input_, row in zip(wanted.inputs, rows, strict=True)]
+    read += [(name, row) for name, rows in current.behind(wanted).items() for row in rows]
+    parts: list[Part] = []
+    for name, row in read:
+        alike = shard is not None and current.pipeline.find(name).shards == step.shards
+        if not alike or row.shard == shard:
+            folder = "" if alike or row.shard is None else row.shard
+            parts.append(Part(name, folder, row.files, name_of(name, row.shard)))
+    return Task(
+        make=make,
+        step=step,
+        shard=shard,
+        preset=current.pipeline.preset,
+        folder=wanted.folder,
+        key=wanted.key,
+        code=wanted.code,
+        config_hash=wanted.config_hash,
+        inputs=wanted.inputs,
+        parts=tuple(parts),
+    )
+
+
+def perform(task: Task, report: Report, loggers: Sequence[Any] = ()) -> Done:
+    """Make one artifact: link its inputs, run the stage, move its output into the cache.
+
+    Raises what the stage raises, and OrbitforgeError when the code was edited meanwhile.
+    """
+    scratch, metrics = task.scratch, {}
+    note = f"{task.preset.name} pid {os.getpid()} on {platform.node()}"
+
+    def tell(event: dict[str, Any]) -> None:
+        metrics.update(event.get("metrics", {}))
+        report(event)
+
+    def waiting(who: str) -> None:
+        report({"message": f"another process ({who}) makes the same; waiting for it"})
+
+    with scratch.held(note, waiting):
+        if done := _done_before(scratch):
+            return done
+        _same_code(task)
+        started, clock = now(), time.monotonic()
+        inputs = scratch.fresh("inputs")
+        for part in task.parts:
+            link_inputs(inputs / part.input / part.folder, part.files, part.of)
+        protect(inputs)
+        output = scratch.fresh("output")
+        scratch.state.mkdir(exist_ok=True)
+        task.make(
+            Work(
+                asset=task.asset,
+                shard=task.shard,
+                inputs={part.input: inputs / part.input for part in task.parts},
+                output=output,
+                scratch=scratch.state,
+                preset=task.preset,
+                seed=task.seed,
+                report=tell,
+                loggers=list(loggers),
+            )
+        )
+        _same_code(task)
+        done = Done(store(output), started, time.monotonic() - clock, metrics)
+        scratch.write("done", vars(done))
+        return done
+
+
+def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> Done:
+    """perform(), watched by MLflow. A training that was killed goes on in the MLflow run it had."""
+    run = tracking.start(
+        f"{task.preset.name}-{task.asset}",
+        parameters=config_of(task.preset, task.step.config),
+        tags={"dagster.run_id": dagster_run, "code_version": task.code, "config_hash": task.config_hash},
+        datasets=input_versions(task.inputs),
+        run_id=(task.scratch.read("mlflow") or {}).get("run"),
+    )
+    task.scratch.write("mlflow", {"run": run})
+    try:
+        done = perform(task, report, [tracking.logger(run)])
+    except Exception:
+        tracking.finish(run, failed=True)
+        raise
+    tracking.finish(run)
+    return replace(done, mlflow_run=run)
+
+
+def name_of(asset: str, shard: Shard) -> str:
+    return asset if shard is None else f"{asset}[{shard}]"
+
+
+def _row(current: Current, input_: Input) -> Row:
+    found = current.pipeline.find(input_.asset)
+    if isinstance(found, Source):
+        return observe(current, found, input_.shard)
+    row = current.row_of_id(input_.row)
+    assert row is not None
+    return row
+
+
+def _done_before(scratch: Scratch) -> Done | None:
+    """What a process had finished that was killed before the commit."""
+    if kept := scratch.read("done"):
+        done = Done(**{**kept, "files": tuple(File(*file) for file in kept["files"])})
+        return None if missing(done.files) else done
+    return None
+
+
+def _same_code(task: Task) -> None:
+    if code_version(task.step.code) != task.code:
+        modules = ", ".join(task.step.code)
+        raise OrbitforgeError(f"the code of {modules} was edited meanwhile; nothing was recorded, start the run again")
