@@ -1,0 +1,65 @@
+"""How the base weights are made: on renders of training objects alone."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.config import EncoderConfig, VideoConfig
+from stages.config import TrainingConfig
+from stages.rendering.config import RenderingConfig
+from stages.video.config import DenoisingConfig
+
+
+class BankConfig(BaseModel):
+    """The rendered views that base trainings draw from: deformed and recoloured training objects on orbits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rendering: RenderingConfig = RenderingConfig.model_validate({"size": 32})
+    variants: int = Field(16, ge=1, description="versions of one object; the first is the object as it is")
+    orbits: int = Field(2, ge=1, description="orbits of one version, each at an elevation of its own")
+    stretch: float = Field(0.3, ge=0, lt=1, description="axes are scaled by exp(+-stretch)")
+    recolour: float = Field(1.0, ge=0, le=1, description="0 keeps colours, 1 turns hues all the way round")
+
+
+class EncoderTrainingConfig(BaseModel):
+    """The base image encoder: a small Dinov2 taught by matching views and by the renderer's own geometry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: EncoderConfig
+    bank: BankConfig = BankConfig.model_validate({"rendering": {"size": 32, "views": 8}, "orbits": 4})
+    training: TrainingConfig = TrainingConfig.model_validate(
+        {"steps": 5000, "batch": 32, "learning_rate": 2e-3, "warmup": 200, "weight_decay": 0.05, "ema": 0.995}
+    )
+    """`batch` counts pairs of views."""
+    temperature: float = Field(0.1, gt=0, description="of the view-contrastive loss")
+    contrast: float = Field(0.3, ge=0, description="weight of the view-contrastive loss beside the dense ones")
+    tilt: float = Field(0.3, ge=0, description="weight of the elevation's error, in standard deviations")
+
+
+class VideoTrainingConfig(BaseModel):
+    """The base video model: frame autoencoder, then denoiser, on clips cut from dense rings of views."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    video: VideoConfig = VideoConfig.model_validate({})
+    bank: BankConfig = BankConfig.model_validate(
+        {"rendering": {"size": 32, "supersampling": 4, "views": 48}, "variants": 8, "orbits": 4}
+    )
+    autoencoder: TrainingConfig = TrainingConfig.model_validate(
+        {"steps": 3500, "batch": 32, "learning_rate": 2e-3, "ema": 0.99, "warmup": 20, "checkpoint_every": 500}
+    )
+    chroma: float = Field(6.0, ge=0, description="extra weight of colour differences in the autoencoder")
+    denoiser: TrainingConfig = TrainingConfig.model_validate(
+        {
+            "steps": 14000,
+            "batch": 8,
+            "learning_rate": 1e-3,
+            "ema": 0.998,
+            "warmup": 50,
+            "weight_decay": 0.01,
+            "checkpoint_every": 250,
+        }
+    )
+    denoising: DenoisingConfig = DenoisingConfig.model_validate({})

@@ -1,0 +1,27 @@
+"""What decides the bytes of the fine-tuned video model."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from stages.config import TrainingConfig
+
+
+class DenoisingConfig(BaseModel):
+    """How noise levels are drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pure_noise: float = Field(
+        0.5, ge=0, le=1, description="share of clips at level 1, where the whole motion is guessed"
+    )
+
+
+class VideoFinetuneConfig(BaseModel):
+    """Fine-tuning on the orbits of rendered training objects; the autoencoder stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: TrainingConfig = TrainingConfig.model_validate({"steps": 200, "batch": 8, "learning_rate": 2e-4})
+    denoising: DenoisingConfig = DenoisingConfig.model_validate({})
+    sampling_steps: int = Field(4, ge=1, description="steps of the clips that are measured before and after")
