@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+ERROR = dg.AssetCheckSeverity.ERROR
 PLAIN = {"OrbitforgeError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
 """Errors that a person can put right; the rest are our own mistakes and come with their traceback."""
 
@@ -164,7 +165,7 @@ def _refuse_failed_checks(
     keys = [key for key in checks if key.asset_key.to_user_string() in above]
     for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).items():
         evaluation = record.evaluation
-        if evaluation and evaluation.blocking and not evaluation.passed:
+        if evaluation and not evaluation.passed and evaluation.blocking and evaluation.severity == ERROR:
             asset = key.asset_key.to_user_string()
             raise StepError(f"{asset}: {evaluation.description} (check {key.name}); correct it and run again")
 

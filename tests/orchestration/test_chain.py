@@ -1,0 +1,120 @@
+"""The chain over toy stages: what runs, in which order, and what a failure holds back."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import dagster as dg
+import pytest
+
+from orchestration.artifacts import materialise
+from orchestration.assets.declare import PARTITIONS
+from orchestration.chain import Part, StepError, groups, plan, run_chain
+from orchestration.lineage.staleness import status
+from orchestration.pipeline import Pipeline
+from orchestration.steps import Step
+from tests.orchestration.world import World, make_of
+
+GROUPS = {"views": "rendering", "manifest": "rendering", "model": "video", "clips": "video"}
+
+
+@pytest.fixture
+def toy(world: World) -> World:
+    """The toy world with two groups, as the real pipeline has: no group has two sets of partitions."""
+    steps = tuple(replace(step, group=GROUPS[step.name]) for step in world.pipeline.steps)
+    world.pipeline = Pipeline(world.pipeline.preset, steps)
+    return world
+
+
+def definitions(toy: World, *checks: dg.AssetChecksDefinition) -> dg.Definitions:
+    def asset(step: Step) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=step.name,
+            group_name=step.group,
+            deps=list(step.reads),
+            partitions_def=PARTITIONS[step.shards] if step.shards else None,
+        )
+        def made(context) -> Iterator[dg.MaterializeResult]:
+            yield from materialise(context, step, make_of(step.name), pipeline=toy.pipeline)
+
+        return made
+
+    jobs = [dg.define_asset_job(name, dg.AssetSelection.groups(name)) for name in set(GROUPS.values())]
+    return dg.Definitions([asset(step) for step in toy.pipeline.steps], jobs=jobs, asset_checks=checks)
+
+
+def planned(toy: World, **choice) -> list[Part]:
+    return plan(toy.pipeline, status(toy.pipeline), **choice)
+
+
+WHOLE = [Part("rendering", ("views", "manifest"), ("000", "001")), Part("video", ("model", "clips"), ("000", "001"))]
+
+
+def test_groups_come_after_what_they_read(toy):
+    assert groups(toy.pipeline) == ["rendering", "video"]
+
+
+def test_an_empty_world_wants_everything(toy):
+    assert planned(toy) == WHOLE
+
+
+def test_selection_and_staleness_narrow_the_plan(toy):
+    assert planned(toy, only_stale=True) == []
+    assert planned(toy, select=frozenset({"views"})) == [Part("rendering", ("views",), ("000", "001"))]
+
+
+def test_a_limit_holds_back_what_reads_the_rest(toy):
+    assert planned(toy, limit=1) == [Part("rendering", ("views",), ("000",))]
+
+
+def test_the_chain_runs_once_and_then_finds_nothing(toy):
+    code = definitions(toy)
+    seen = []
+    assert run_chain(code, toy.instance, toy.pipeline, announce=lambda part, _: seen.append(part)) == WHOLE == seen
+    assert set(toy.states().values()) == {"fresh"}
+    assert planned(toy) == []
+    assert run_chain(code, toy.instance, toy.pipeline) == []
+    assert toy.instance.get_materialized_partitions(dg.AssetKey("clips")) == {"000", "001"}
+
+
+def test_one_new_object_reaches_only_what_it_changes(toy):
+    code = definitions(toy)
+    run_chain(code, toy.instance, toy.pipeline)
+    toy.calls()
+    toy.objects({"ape": "000", "bee": "000", "cow": "001", "dog": "002"})
+    run_chain(code, toy.instance, toy.pipeline)
+    assert toy.calls() == ["views 002", "manifest None", "model None", "clips 000", "clips 001"]
+    assert toy.instance.get_materialized_partitions(dg.AssetKey("views")) == {"000", "001", "002"}
+
+
+def test_an_equal_result_stops_the_chain(toy):
+    """The views are made anew and come out the same: nothing behind them runs."""
+    code = definitions(toy)
+    run_chain(code, toy.instance, toy.pipeline)
+    toy.calls()
+    toy.edit("toy.stage", "mesh.decode()", "mesh.decode('utf-8')")
+    run_chain(code, toy.instance, toy.pipeline)
+    assert toy.calls() == ["views 000", "views 001"]
+
+
+def test_a_failing_stage_stops_the_chain_and_is_named(toy, monkeypatch):
+    monkeypatch.setenv("TOY_FAIL", "views:001")
+    with pytest.raises(StepError, match=r"views.*cannot make 001"):
+        run_chain(definitions(toy), toy.instance, toy.pipeline)
+    assert toy.calls() == ["views 000", "views 001"]
+    monkeypatch.delenv("TOY_FAIL")
+    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    assert toy.calls()[0] == "views 001"
+
+
+def test_a_blocking_check_holds_back_later_runs_too(toy):
+    @dg.asset_check(asset="manifest", blocking=True)
+    def sound() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False, description="two rows are missing")
+
+    code = definitions(toy, sound)
+    with pytest.raises(StepError, match="sound"):
+        run_chain(code, toy.instance, toy.pipeline)
+    assert "model None" not in toy.calls()
+    with pytest.raises(StepError, match="manifest: two rows are missing"):
+        run_chain(code, toy.instance, toy.pipeline)
+    assert "model None" not in toy.calls()
