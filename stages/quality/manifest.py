@@ -1,0 +1,143 @@
+"""The verdict on every generated clip, and where its bytes are: what the reconstruction model is pre-trained on.
+
+    corpus_manifest(labels, clips, output, config, *, report)
+        labels    folder of quality_labels, one sub-folder a shard (labels.parquet, masks.tar)
+        clips     folder of synthetic_corpus, one sub-folder a shard (clips.tar, quarantine.parquet)
+        -> output/manifest.parquet  one row a clip that was ever asked for: id, shard, verdict, reason, score,
+           threshold, elevation, clips_path, clips_md5, masks_path, masks_md5, caption, object, creator, licence,
+           split, parents
+           output/summary.parquet   reason, clips, share: how many clips went which way
+
+Nothing is dropped silently: a clip quarantined at generation, or broken since, is a row with its reason. Paths start at
+the asset's folder (<shard>/clips.tar).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.quality.clips import ORIGIN
+from stages.quality.config import QualityConfig, VerdictConfig
+
+ACCEPTED, REJECTED = "accepted", "rejected"
+BELOW, SPARED = "score below threshold", "accepted below threshold, among the best"
+COLUMNS = (
+    "id",
+    "shard",
+    "verdict",
+    "reason",
+    "score",
+    "threshold",
+    "elevation",
+    "clips_path",
+    "clips_md5",
+    "masks_path",
+    "masks_md5",
+    *ORIGIN,
+    "parents",
+)
+
+
+def corpus_manifest(
+    labels: Path,
+    clips: Path,
+    output: Path,
+    config: QualityConfig,
+    *,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Judge every clip by the rules of `config.verdict`, in their order, and report the keep rate.
+
+    Raises ValueError when shards of labels and clips do not match, when a clip has no label, or when fewer than
+    `config.verdict.minimum` clips are accepted.
+    """
+    shards = sorted(path.name for path in clips.iterdir() if (path / "clips.tar").is_file())
+    labelled = sorted(path.name for path in labels.iterdir() if (path / "labels.parquet").is_file())
+    if shards != labelled:
+        odd = sorted(set(shards) ^ set(labelled))
+        raise ValueError(
+            f"{len(odd)} shards are in only one of {clips} and {labels}, first {odd[:1]}; label them again"
+        )
+    if not shards:
+        raise ValueError(f"{clips} holds no shard of clips; generate some first")
+    table = pl.concat([_shard_rows(labels / shard, clips / shard) for shard in shards])
+    table = judged(table, config.verdict).select(COLUMNS).sort("shard", "id")
+    summary = table.group_by("reason").agg(clips=pl.len()).sort("clips", "reason", descending=[True, False])
+    summary = summary.with_columns(share=pl.col("clips") / len(table))
+    accepted = int((table["verdict"] == ACCEPTED).sum())
+    spared = int((table["reason"] == SPARED).sum())
+    report({"clips": len(table), "accepted": accepted, "keep_rate": accepted / len(table), "spared": spared})
+    if accepted < config.verdict.minimum:
+        raise ValueError(_starved(table, summary, accepted, config.verdict))
+    output.mkdir(parents=True, exist_ok=True)
+    table.write_parquet(output / "manifest.parquet")
+    summary.write_parquet(output / "summary.parquet")
+
+
+def judged(clips: pl.DataFrame, rules: VerdictConfig) -> pl.DataFrame:
+    """Clips with `reason` (the first rule that each breaks) and `verdict`.
+
+    Where less than `rules.keep_least` of all clips reach the threshold, the best of the others that break no other
+    rule are accepted too, and their reason says so.
+    """
+    threshold = pl.col("threshold") if rules.threshold is None else pl.lit(rules.threshold)
+    clips = clips.with_columns(threshold=threshold).with_columns(
+        reason=pl.when(pl.col("reason").is_not_null())
+        .then(pl.concat_str(pl.lit("quarantined at generation: "), "reason"))
+        .when(pl.col("fault").is_not_null())
+        .then(pl.concat_str(pl.lit("broken: "), "fault"))
+        .when(pl.col("share_least") < rules.smallest)
+        .then(pl.lit("no object in some view"))
+        .when(pl.col("border_most") > rules.border)
+        .then(pl.lit("cropped"))
+        .when(pl.col("motion_mean") < rules.motion)
+        .then(pl.lit("no motion"))
+        .when(pl.col("score") < pl.col("threshold"))
+        .then(pl.lit(BELOW))
+        .otherwise(pl.lit(ACCEPTED))
+    )
+    wanted = round(rules.keep_least * len(clips)) - int((clips["reason"] == ACCEPTED).sum())
+    below = clips.filter(pl.col("reason") == BELOW).sort(["score", "shard", "id"], descending=[True, False, False])
+    spared = below.head(max(wanted, 0)).select("shard", "id").with_columns(spared=pl.lit(True))
+    reason = pl.when("spared").then(pl.lit(SPARED)).otherwise("reason")
+    clips = clips.join(spared, on=["shard", "id"], how="left").with_columns(reason=reason).drop("spared")
+    kept = pl.col("reason").is_in([ACCEPTED, SPARED])
+    return clips.with_columns(verdict=pl.when(kept).then(pl.lit(ACCEPTED)).otherwise(pl.lit(REJECTED)))
+
+
+def _shard_rows(labels: Path, clips: Path) -> pl.DataFrame:
+    """Every clip of a shard; `reason` is set where generation gave up."""
+    table = pl.read_parquet(labels / "labels.parquet").with_columns(reason=pl.lit(None, pl.String))
+    quarantine = clips / "quarantine.parquet"
+    if quarantine.is_file() and len(lost := pl.read_parquet(quarantine).select("id", "reason")):
+        if both := set(lost["id"]) & set(table["id"]):
+            raise ValueError(f"{clips}: {len(both)} clips are both quarantined and present, first {min(both)!r}")
+        table = pl.concat([table, lost], how="diagonal")
+    here = clips.name
+    return table.with_columns(
+        shard=pl.lit(here),
+        clips_path=pl.lit(f"{here}/clips.tar"),
+        clips_md5=pl.lit(_md5(clips / "clips.tar")),
+        masks_path=pl.lit(f"{here}/masks.tar"),
+        masks_md5=pl.lit(_md5(labels / "masks.tar")),
+    )
+
+
+def _starved(table: pl.DataFrame, summary: pl.DataFrame, accepted: int, rules: VerdictConfig) -> str:
+    counts = ", ".join(f"{row['clips']} {row['reason']}" for row in summary.head(4).to_dicts())
+    best = table["score"].max()
+    shown = "none" if best is None else f"{best:.3f}"  # pyright: ignore[reportInvalidStringFormat]
+    return (
+        f"{accepted} of {len(table)} clips are accepted, at least {rules.minimum} are needed ({counts}; best score "
+        f"{shown}): look at the clips; generate better ones, judge more of them, or lower quality.verdict.threshold"
+    )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,0 +1,51 @@
+"""Foreground masks of clips on a white background, without a learned model.
+
+What is near white *and* joined to the image border through near-white pixels is background (a flood fill); all else is
+foreground, so that white parts inside an object stay. A hole through an object (between chair legs) that no
+near-white path joins to the border counts as object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import ndimage
+from skimage.measure import label
+
+from stages.shards import Sample, write_shard
+
+EDGE = 0.35  # 0.35 gave IoU 0.97 with true coverage on rendered orbits at 32 px; 0 gave 0.94 and 0.5 0.92
+
+
+def foreground(images: Float[np.ndarray, "v 3 h w"], whiteness: float) -> Bool[np.ndarray, "v h w"]:
+    """Masks of RGB views in 0..1.
+
+    A pixel is near white when no channel is more than `whiteness` below 1, or when it is little darker than white
+    beside a much darker neighbour: then it is an edge pixel that the object covers by less than half.
+    """
+    dark = 1 - images.min(1)
+    peak = ndimage.maximum_filter(dark, size=(1, 3, 3), mode="nearest")
+    white = (dark < whiteness) | (dark < EDGE * peak)
+    return np.stack([~_joined_to_border(view) for view in white])
+
+
+def _joined_to_border(white: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    # white frame: also background that an object cut by the border parts in two is reached
+    regions: Any = label(np.pad(white, 1, constant_values=True), connectivity=1)
+    return (regions == regions[0, 0])[1:-1, 1:-1]
+
+
+def silhouette(mask: Bool[np.ndarray, "v h w"]) -> np.ndarray:
+    """Masks as views of a shard: black, with the mask as coverage."""
+    rgba = np.zeros((*mask.shape, 4), dtype=np.uint8)
+    rgba[..., 3] = np.where(mask, 255, 0)
+    return rgba
+
+
+def write_masks(path: Path, masks: Iterable[tuple[str, Bool[np.ndarray, "v h w"], dict[str, Any]]]) -> None:
+    """A shard of silhouettes, (id, mask, cameras and such) each; `read_shard` gives them back as `views[..., 3]`."""
+    write_shard(path, (Sample(id, silhouette(mask), meta) for id, mask, meta in masks))
