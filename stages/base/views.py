@@ -21,6 +21,7 @@ from stages.base.config import BankConfig
 from stages.objects.splits import TRAIN, split_of
 from stages.rendering.mesh import MeshError, load_mesh
 from stages.rendering.rasterise import render
+from stages.rendering.variants import colour_matrix, draw_scale, recoloured
 from stages.seeds import numpy_generator
 
 
@@ -82,7 +83,7 @@ def render_bank(
         ids.append(row["id"])
         for variant in range(config.variants):
             rng = numpy_generator(seed, row["id"], variant)
-            scale = np.exp(rng.uniform(-config.stretch, config.stretch, 3)).astype(np.float32)
+            scale = draw_scale(rng, config.stretch)
             colours = colour_matrix(rng, config.recolour)
             if variant:
                 shaped = mesh.stretched(scale, rendering.fit)
@@ -119,24 +120,3 @@ def render_bank(
         azimuth=torch.tensor(azimuth, dtype=torch.float32),
         ids=tuple(ids),
     )
-
-
-def colour_matrix(rng: np.random.Generator, strength: float) -> np.ndarray:
-    """A random linear recolouring: hue turned about the grey axis, saturation and brightness changed, a slight tint.
-
-    Linear maps commute with shading, so all views of an object stay one object.
-    """
-    angle = strength * rng.uniform(-np.pi, np.pi)
-    saturation = np.exp(strength * rng.uniform(-0.5, 0.5))
-    gains = np.exp(strength * (rng.uniform(-0.3, 0.2) + rng.uniform(-0.15, 0.15, 3)))
-    axis = np.full(3, 1 / np.sqrt(3))
-    grey = np.outer(axis, axis)
-    cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
-    turn = grey + saturation * (np.cos(angle) * (np.eye(3) - grey) + np.sin(angle) * cross)
-    return (gains[:, None] * turn).astype(np.float32)
-
-
-def recoloured(rgba: UInt8[np.ndarray, "v h w 4"], matrix: Float[np.ndarray, "3 3"]) -> np.ndarray:
-    """The views with `matrix` applied to their colours; coverage stays."""
-    rgb = rgba[..., :3].astype(np.float32) @ matrix.T
-    return np.concatenate((np.clip(rgb + 0.5, 0, 255).astype(np.uint8), rgba[..., 3:]), -1)

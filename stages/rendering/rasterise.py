@@ -157,8 +157,8 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
 
 @numba.njit(cache=True)
 def _shade(
-    face, weights, screen, eye, vertices, normals, faces, material, colours, uv, pyramids, levels, texels, light, ambient,
-    supersampling, rgba, depth, normal_map,
+    face, weights, screen, eye, vertices, normals, faces, material, colours, uv, pyramids, levels, texels,
+    light, ambient, supersampling, rgba, depth, normal_map,
 ):  # fmt: skip
     """Colour the visible samples and average them into pixels."""
     size = rgba.shape[0]

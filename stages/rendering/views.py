@@ -1,0 +1,82 @@
+"""Rendered 3D data: each object becomes orbits of views with cameras, or a row of the quarantine table.
+
+render_shard(objects, meshes, output, config, *, seed, report)
+    -> output/views.tar (one sample an orbit), output/quarantine.parquet (id, reason)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from models.camera import Camera
+from stages.objects.splits import TRAIN
+from stages.rendering.config import RenderingConfig
+from stages.rendering.mesh import Mesh, MeshError, load_mesh
+from stages.rendering.rasterise import render
+from stages.rendering.variants import colour_matrix, draw_scale, recoloured
+from stages.seeds import numpy_generator
+from stages.shards import Sample, write_shard
+
+QUARANTINE = {"id": pl.String, "reason": pl.String}
+
+
+def render_shard(
+    objects: pl.DataFrame,
+    meshes: Path,
+    output: Path,
+    config: RenderingConfig,
+    *,
+    seed: int,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Render the rows of one shard; `file` is below `meshes`. A mesh that fails leaves its neighbours alone."""
+    samples: list[Sample] = []
+    quarantine: list[dict[str, str]] = []
+    for number, row in enumerate(objects.sort("id").to_dicts()):
+        try:
+            samples += render_object(load_mesh(meshes / row["file"], config), row, config, seed)
+        except MeshError as error:
+            quarantine.append({"id": row["id"], "reason": str(error)})
+        report({"step": number + 1, "of": len(objects)})
+    write_shard(output / "views.tar", samples)
+    pl.DataFrame(quarantine, schema=QUARANTINE).write_parquet(output / "quarantine.parquet")
+
+
+def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed: int) -> Iterator[Sample]:
+    """The orbits of one object: `variants` versions of it if it may be trained on, `orbits` of each.
+
+    Every orbit starts at +x and has its own elevation, drawn from (seed, object, version, orbit) alone.
+    Raises MeshError when a view shows nothing.
+    """
+    for variant in range(config.variants if row["split"] == TRAIN else 1):
+        shape, colours = mesh, np.eye(3, dtype=np.float32)
+        if variant:
+            rng = numpy_generator(seed, row["id"], variant)
+            shape = mesh.stretched(draw_scale(rng, config.stretch), config.fit)
+            colours = colour_matrix(rng, config.recolour)
+        for orbit in range(config.orbits):
+            elevation = numpy_generator(seed, row["id"], variant, orbit).uniform(*config.elevation)
+            cameras = Camera.orbit(config.views, elevation, config.radius, config.focal)
+            views = recoloured(render(shape, cameras, config).rgba, colours)
+            if not views[..., 3].any(axis=(1, 2)).all():
+                raise MeshError(
+                    f"nothing to see in {int((~views[..., 3].any(axis=(1, 2))).sum())} of {len(views)} views"
+                )
+            facts = {key: row[key] for key in ("caption", "licence", "creator", "split")}
+            meta = {
+                **facts,
+                "object": row["id"],
+                "variant": variant,
+                "orbit": orbit,
+                "cameras": cameras.numbers().tolist(),
+                "elevation": elevation,
+                "radius": config.radius,
+                "seed": seed,
+                "parents": [row["md5"]],
+            }
+            yield Sample(f"{row['id']}-{variant}-{orbit}", views, meta)
