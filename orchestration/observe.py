@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 
-from orchestration.assets.declare import PARTITIONS
 from orchestration.pipeline import Pipeline
+from orchestration.presets.schema import Preset
 from orchestration.steps import Source
 
 DATA_VERSION = "dagster/data_version"
+
+
+def partition_set(preset: Preset, table: str) -> str:
+    """The name under which Dagster keeps the shards of a source table; each preset has its own set."""
+    return f"{preset.name}-{table}"
 
 
 def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
@@ -24,7 +29,7 @@ def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, li
     found: dict[str, list[str]] = {}
     for source in _read(pipeline):
         if source.table:
-            name = str(PARTITIONS[source.table].name)
+            name = partition_set(pipeline.preset, source.table)
             known = set(instance.get_dynamic_partitions(name))
             if new := [shard for shard in pipeline.shards(source) if shard and shard not in known]:
                 found[name] = new
@@ -34,12 +39,16 @@ def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, li
 def new_versions(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.AssetObservation]:
     """One observation for each shard of a source whose version differs from the one Dagster saw last."""
     return [
-        dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION: version})
+        observation(source, shard, version)
         for source in _read(pipeline)
         for known in [_known(instance, source)]
         for shard, version in pipeline.observe(source).items()
         if known.get(shard) != version
     ]
+
+
+def observation(source: Source, shard: str | None, version: str) -> dg.AssetObservation:
+    return dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION: version})
 
 
 def _read(pipeline: Pipeline) -> list[Source]:

@@ -1,6 +1,7 @@
 """Checks on what the stages wrote. A blocking one holds back everything that would be built on bad data."""
 
 import io
+import json
 import math
 import tarfile
 from collections.abc import Iterator
@@ -18,8 +19,11 @@ SAMPLES_LOOKED_AT = 8
 """Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
 
 
-def every_sample_accounted_for(step: Step, archive: str) -> dg.AssetChecksDefinition:
-    """Every row of the source table is in the shard's archive or quarantined with a reason; no clip is blank."""
+def every_sample_accounted_for(step: Step, archive: str, row: str | None = None) -> dg.AssetChecksDefinition:
+    """Every row of the source table is in the shard's archive or quarantined with a reason; no clip is blank.
+
+    `row` names the field of a sample's metadata that holds the id of its row, where that is not the sample's own id.
+    """
 
     @dg.asset_check(
         asset=step.name,
@@ -36,7 +40,7 @@ def every_sample_accounted_for(step: Step, archive: str) -> dg.AssetChecksDefini
             wanted = set(table.filter(pl.col("shard") == shard)["id"])
             reasons = pl.read_parquet(folder / "quarantine.parquet")
             quarantined += len(reasons)
-            found = _ids(folder / archive) | set(reasons.drop_nulls("reason")["id"])
+            found = _rows(folder / archive, row) | set(reasons.drop_nulls("reason")["id"])
             wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in sorted(wanted - found)]
             wrong += [f"{shard}: {id_} is blank" for id_ in _blank(folder / archive)]
         return _result(wrong, quarantined=quarantined, rows=len(table))
@@ -90,9 +94,13 @@ def _folders(step: Step) -> Iterator[tuple[str | None, Path]]:
             yield shard, folder
 
 
-def _ids(archive: Path) -> set[str]:
+def _rows(archive: Path, row: str | None) -> set[str]:
+    """The rows of the source table that the samples of an archive came from."""
     with tarfile.open(archive) as tar:
-        return {name.partition(".")[0] for name in tar.getnames()}
+        if row is None:
+            return {name.partition(".")[0] for name in tar.getnames()}
+        facts = (tar.extractfile(member) for member in tar if member.name.endswith(".json"))
+        return {json.load(file)[row] for file in facts if file}
 
 
 def _blank(archive: Path) -> list[str]:

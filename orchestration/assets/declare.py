@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
+from orchestration.observe import partition_set
 from orchestration.presets.schema import current_preset
 from orchestration.steps import Step
 from orchestration.versions import step_version
@@ -18,10 +20,13 @@ OWNERS = ["team:data-engine"]
 DEVICE = "device"
 """The pool of what fills a device: trainings and generation, one at a time."""
 
+Events = Iterator[dg.AssetMaterialization | dg.MaterializeResult]
+"""What an asset yields: an event for each artifact as soon as it is real, and a result at the end."""
+
 PARTITIONS = {
-    table: dg.DynamicPartitionsDefinition(name=f"{current_preset().name}-{table}") for table in (OBJECTS, PROMPTS)
+    table: dg.DynamicPartitionsDefinition(name=partition_set(current_preset(), table)) for table in (OBJECTS, PROMPTS)
 }
-"""Shards are data: the keys come from the `shard` column, and each preset has its own set."""
+"""Shards are data: the keys come from the `shard` column of the source table."""
 
 
 def declared(step: Step, *, kinds: set[str], pool: str | None = None) -> dict[str, Any]:

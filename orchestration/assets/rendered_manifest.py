@@ -1,11 +1,9 @@
 """One row per object: where its views are, and what is known about them."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from orchestration.artifacts import materialise
-from orchestration.assets.declare import declared
+from orchestration.assets.declare import Events, declared
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -25,6 +23,6 @@ def make(work: Work) -> None:
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))
-def rendered_manifest(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+def rendered_manifest(context: dg.AssetExecutionContext) -> Events:
     """Path and md5 of each object's shard, its split, cameras and quarantine reason: what trainings depend on."""
     yield from materialise(context, STEP, make)

@@ -1,12 +1,10 @@
 """Orbits of every object, with cameras and alpha."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.checks import every_sample_accounted_for
-from orchestration.assets.declare import declared
+from orchestration.assets.declare import Events, declared
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -22,6 +20,7 @@ STEP = Step(
 
 def make(work: Work) -> None:
     import polars as pl
+
     from stages.rendering.views import render_shard
 
     source = work.inputs["source_objects"]
@@ -30,9 +29,9 @@ def make(work: Work) -> None:
 
 
 @dg.asset(**declared(STEP, kinds={"webdataset", "numba"}))
-def rendered_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
+def rendered_views(context: dg.AssetExecutionContext) -> Events:
     """Orbit views of each object as WebDataset shards; an object that will not render is quarantined with a reason."""
     yield from materialise(context, STEP, make)
 
 
-complete = every_sample_accounted_for(STEP, "views.tar")
+complete = every_sample_accounted_for(STEP, "views.tar", row="object")

@@ -1,9 +1,13 @@
 """What the pipeline starts from: observed, never made."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from orchestration import pipeline
-from orchestration.assets.declare import PARTITIONS
+from orchestration.assets.declare import OWNERS, PARTITIONS
+from orchestration.observe import observation
+from orchestration.publish import NO_EVENT_OF_ITS_OWN
 from orchestration.steps import SOURCES, Source
 
 DESCRIPTIONS = {
@@ -13,20 +17,23 @@ DESCRIPTIONS = {
 }
 
 
-def _observed(source: Source) -> dg.SourceAsset:
-    def observe() -> dg.DataVersion | dg.DataVersionsByPartition:
-        versions = pipeline.current().observe(source)
-        if source.shards:
-            return dg.DataVersionsByPartition({str(shard): version for shard, version in versions.items()})
-        return dg.DataVersion(versions[None])
-
-    return dg.observable_source_asset(
-        name=source.name,
+def _observed(source: Source) -> dg.AssetsDefinition:
+    spec = dg.AssetSpec(
+        source.name,
         group_name="sources",
         description=DESCRIPTIONS[source.name],
+        kinds={"parquet"},
+        owners=OWNERS,
         partitions_def=PARTITIONS[source.shards] if source.shards else None,
-        tags={"dagster/kind/parquet": ""},
-    )(observe)
+    )
+
+    @dg.multi_observable_source_asset(specs=[spec], name=f"observe_{source.name}")
+    def observe(context: dg.AssetExecutionContext) -> Iterator[dg.ObserveResult]:
+        for shard, version in pipeline.current().observe(source).items():
+            context.log_event(observation(source, shard, version))
+        yield dg.ObserveResult(asset_key=source.name, metadata=dict(NO_EVENT_OF_ITS_OWN))
+
+    return observe
 
 
 OBSERVED = [_observed(source) for source in SOURCES]

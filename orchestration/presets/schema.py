@@ -11,8 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
+from stages.base.config import EncoderTrainingConfig, VideoTrainingConfig
+from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
+from stages.quality.config import QualityConfig
 from stages.rendering.config import RenderingConfig
+from stages.video.config import VideoFinetuneConfig
 
 VARIABLE = "ORBITFORGE_PRESET"
 DEFAULT = "tiny"
@@ -21,6 +25,15 @@ FOLDER = Path(__file__).parent
 
 class PresetError(OrbitforgeError):
     """A preset that cannot be used; the message is one line naming file, key and the way out."""
+
+
+class BaseConfig(BaseModel):
+    """The base weights. They ship, and every preset without public weights shares them: see tiny.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: EncoderTrainingConfig = EncoderTrainingConfig.model_validate({"encoder": {}})
+    video: VideoTrainingConfig = VideoTrainingConfig.model_validate({})
 
 
 class Preset(BaseModel):
@@ -32,6 +45,10 @@ class Preset(BaseModel):
     seed: int = Field(0, ge=0, description="the root of every random number")
     source: SourceConfig = SourceConfig.model_validate({})
     rendering: RenderingConfig = RenderingConfig.model_validate({})
+    base: BaseConfig = BaseConfig.model_validate({})
+    video: VideoFinetuneConfig = VideoFinetuneConfig.model_validate({})
+    corpus: CorpusConfig = CorpusConfig.model_validate({})
+    quality: QualityConfig = QualityConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.

@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from orchestration.artifacts import materialise
-from orchestration.assets.declare import PARTITIONS
 from orchestration.chain import Part, StepError, groups, plan, run_chain
 from orchestration.lineage.staleness import status
+from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Step
 from tests.orchestration.world import World, make_of
@@ -26,12 +26,17 @@ def toy(world: World) -> World:
 
 
 def definitions(toy: World, *checks: dg.AssetChecksDefinition) -> dg.Definitions:
+    partitions = {
+        table: dg.DynamicPartitionsDefinition(name=partition_set(toy.pipeline.preset, table))
+        for table in ("objects", "prompts")
+    }
+
     def asset(step: Step) -> dg.AssetsDefinition:
         @dg.asset(
             name=step.name,
             group_name=step.group,
             deps=list(step.reads),
-            partitions_def=PARTITIONS[step.shards] if step.shards else None,
+            partitions_def=partitions[step.shards] if step.shards else None,
         )
         def made(context) -> Iterator[dg.MaterializeResult]:
             yield from materialise(context, step, make_of(step.name), pipeline=toy.pipeline)

@@ -1,0 +1,43 @@
+"""The small pretrained weights that the chain starts from, made by the job `base` and shipped."""
+
+import dagster as dg
+
+from orchestration.artifacts import materialise
+from orchestration.assets.checks import loss_is_finite
+from orchestration.assets.declare import DEVICE, Events, declared
+from orchestration.steps import Step, Work
+
+STEP = Step(
+    name="base_models",
+    reads=("source_objects",),
+    config=("base",),
+    code=("stages.base.encoder", "stages.base.video"),
+    group="base",
+    kind="model",
+    job="base",
+)
+
+
+def make(work: Work) -> None:
+    import polars as pl
+
+    from stages.base.encoder import train_encoder
+    from stages.base.video import train_video
+
+    source = work.inputs["source_objects"]
+    objects = pl.read_parquet(source / "objects.parquet")
+    trainings = {"encoder": (train_encoder, work.preset.base.encoder), "video": (train_video, work.preset.base.video)}
+    for name, (train, config) in trainings.items():
+        output, scratch = work.output / name, work.scratch / name
+        output.mkdir()
+        scratch.mkdir(exist_ok=True)
+        train(objects, source, output, scratch, config, seed=work.seed, report=work.report, loggers=work.loggers)
+
+
+@dg.asset(**declared(STEP, kinds={"pytorch", "safetensors"}, pool=DEVICE))
+def base_models(context: dg.AssetExecutionContext) -> Events:
+    """Image encoder and video model, trained on renders of training objects; the papers start from public weights."""
+    yield from materialise(context, STEP, make)
+
+
+finite = loss_is_finite(STEP)
