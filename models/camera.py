@@ -70,7 +70,7 @@ class Camera:
 
     @staticmethod
     def from_numbers(numbers: Float[Tensor, "*batch 16"]) -> Camera:
-        """The stored form: three rows of the camera-to-world matrix, then fx, fy, cx, cy (the published source camera)."""
+        """The stored form: three rows of camera-to-world, then fx, fy, cx, cy (the published source camera)."""
         batch = numbers.shape[:-1]
         last = numbers.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*batch, 1, 4)
         return Camera(torch.cat((numbers[..., :12].reshape(*batch, 3, 4), last), -2), numbers[..., 12:])
@@ -121,7 +121,7 @@ class Camera:
     def rays(
         self, size: int, crop: tuple[int, int, int] | None = None
     ) -> tuple[Float[Tensor, "*batch rays 3"], Float[Tensor, "*batch rays 3"]]:
-        """Origins and unit directions of all pixels, row by row, of a `size` x `size` image or its (x, y, side) crop."""
+        """Origins and unit directions of the pixels, row by row, of an image of `size` or its (x, y, side) crop."""
         x0, y0, side = crop or (0, 0, size)
         steps = torch.arange(side, dtype=self.pose.dtype, device=self.pose.device)
         v, u = torch.meshgrid((steps + y0 + 0.5) / size, (steps + x0 + 0.5) / size, indexing="ij")

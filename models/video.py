@@ -56,8 +56,9 @@ class VideoModel(nn.Module):
         )
         with torch.no_grad():
             self.denoiser.patch_embedding.weight[:, :c] *= 0.1
-            for block in self.denoiser.blocks:
-                block.scale_shift_table[:, [2, 5]] = 1.0  # the gates of attention and feed-forward
+            for name, table in self.denoiser.blocks.named_parameters():
+                if name.endswith("scale_shift_table"):
+                    table[:, [2, 5]] = 1.0  # the gates of attention and feed-forward
         self.register_buffer("latent_mean", torch.zeros(c))
         self.register_buffer("latent_std", torch.ones(c))
         side = config.size // config.latent_patch
@@ -73,13 +74,13 @@ class VideoModel(nn.Module):
     def encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n f c h w"]:
         """Latents of every frame by itself."""
         patches = F.pixel_unshuffle(2 * frames.flatten(0, 1) - 1, self.config.latent_patch)
-        latents = self.autoencoder.encode(patches).latents
+        latents = self.autoencoder.encode(patches, return_dict=False)[0]
         return self._normalised(latents).unflatten(0, frames.shape[:2])
 
     def decode(self, latents: Float[Tensor, "n f c h w"]) -> Float[Tensor, "n f 3 s s"]:
         """Frames of latents; values may leave 0..1 a little."""
         std, mean = self.latent_std[:, None, None], self.latent_mean[:, None, None]
-        patches = self.autoencoder.decode(latents.flatten(0, 1) * std + mean).sample
+        patches = self.autoencoder.decode(latents.flatten(0, 1) * std + mean, return_dict=False)[0]
         return ((F.pixel_shuffle(patches, self.config.latent_patch) + 1) / 2).unflatten(0, latents.shape[:2])
 
     def denoise(

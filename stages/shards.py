@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import webdataset as wds
 from jaxtyping import Float, UInt8
 from PIL import Image
+from webdataset.compat import WebDataset
 
 from models.camera import Camera
 
@@ -55,7 +55,7 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> None:
 
 def read_shard(path: Path) -> Iterator[Sample]:
     """Read the samples of a shard in order. Raises ValueError for a sample whose views and cameras do not match."""
-    for item in wds.WebDataset(str(path), shardshuffle=False, empty_check=False):
+    for item in WebDataset(str(path), shardshuffle=False, empty_check=False):
         meta = json.loads(item["json"])
         views = np.stack([decode_png(item[key]) for key in sorted(k for k in item if k.endswith(".png"))])
         if len(views) != len(meta["cameras"]):

@@ -26,7 +26,7 @@ from stages.seeds import torch_generator
 
 Batch = Any
 Draw = Callable[[torch.Generator], Batch]
-Loss = Callable[[nn.Module, Batch, torch.Generator], Mapping[str, Tensor]]
+Loss = Callable[[Any, Batch, torch.Generator], Mapping[str, Tensor]]  # (model, batch, generator)
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -40,7 +40,7 @@ def fit(
     scratch: Path,
     report: Report,
     loggers: list[Any] | None = None,
-    validate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+    validate: Callable[[Any], Mapping[str, float]] | None = None,
 ) -> pl.DataFrame:
     """Train the parameters of `model` that require a gradient; `model` then holds the averaged weights.
 
@@ -147,7 +147,7 @@ class _Curve(L.Callback):
         self.sums: dict[str, float] = {}
         self.count, self.started = 0, time.monotonic()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         for name, value in trainer.callback_metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1

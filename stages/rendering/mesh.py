@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
 from jaxtyping import Float32, Int64, UInt8
 from PIL import Image
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from stages.rendering.config import RenderingConfig
 
@@ -122,28 +125,24 @@ def fitted(points: Float32[np.ndarray, "v 3"], fit: float) -> Float32[np.ndarray
 def _appearance(part: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, Image.Image | None, float]:
     """Vertex colours [v, 4], texture coordinates [v, 2], the texture, and the alpha cut-off (0: blend, 2: opaque)."""
     count = len(part.vertices)
-    white, no_uv = np.ones((count, 4)), np.zeros((count, 2))
-    visual = part.visual
-    if not isinstance(visual, trimesh.visual.TextureVisuals):
-        opaque = visual.transparency is False
-        return np.asarray(visual.vertex_colors, dtype=np.float64) / 255, no_uv, None, 2.0 if opaque else 0.0
-    material = visual.material
-    if isinstance(material, trimesh.visual.material.PBRMaterial):
+    visual: Any = part.visual
+    if not isinstance(visual, TextureVisuals):
+        cutoff = 0.0 if visual.transparency else 2.0
+        return np.asarray(visual.vertex_colors, dtype=np.float64) / 255, np.zeros((count, 2)), None, cutoff
+    material: Any = visual.material
+    if isinstance(material, PBRMaterial):
         factor, image = material.baseColorFactor, material.baseColorTexture
-        mode = material.alphaMode or "OPAQUE"
-        cutoff = {"OPAQUE": 2.0, "MASK": float(material.alphaCutoff or 0.5)}.get(mode, 0.0)
+        blend = {"OPAQUE": 2.0, "MASK": float(material.alphaCutoff or 0.5)}
+        cutoff = blend.get(material.alphaMode or "OPAQUE", 0.0)
     else:
-        factor, image = material.diffuse, material.image
-        cutoff = 0.0
+        factor, image, cutoff = material.diffuse, material.image, 0.0
+    colours = np.ones((count, 4))
     if factor is not None:
         factor = np.asarray(factor, dtype=np.float64)
-        white = (
-            white * (factor / 255 if factor.max() > 1 else factor)[[0, 1, 2, -1] if len(factor) == 4 else [0, 1, 2, 0]]
-        )
-        if len(factor) == 3:
-            white[:, 3] = 1
-    uv = np.asarray(visual.uv) if visual.uv is not None and len(visual.uv) == count else None
-    return (white, no_uv, None, cutoff) if uv is None else (white, uv, image, cutoff)
+        colours[:, : len(factor)] = factor / 255 if factor.max() > 1 else factor
+    if visual.uv is None or len(visual.uv) != count:
+        return colours, np.zeros((count, 2)), None, cutoff
+    return colours, np.asarray(visual.uv), image, cutoff
 
 
 def _mipmaps(image: Image.Image | None) -> list[np.ndarray]:

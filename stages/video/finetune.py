@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.checkpoints import load, save
 from models.config import VideoConfig
@@ -59,10 +59,9 @@ def finetune(
     def draw(generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
         return draw_clips(rings, config.training.batch, settings.frames, generator)
 
-    def measure(trained: nn.Module) -> Mapping[str, float]:
-        assert isinstance(trained, VideoModel)
+    def measure(trained: VideoModel) -> Mapping[str, float]:
         truth = draw_clips(rings, MEASURED, settings.frames, torch_generator(seed, "measured"))
-        noise = torch.randn(MEASURED, *settings.latent_shape(), generator=torch_generator(seed, "measured noise"))
+        noise = torch.randn(MEASURED, *model.latent_shape(), generator=torch_generator(seed, "measured noise"))
         return clip_figures(trained.sample(truth[:, 0], noise, config.sampling_steps), truth)
 
     before = {f"before/{name}": value for name, value in measure(model).items()}
