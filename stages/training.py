@@ -17,7 +17,7 @@ from typing import Any
 import lightning as L
 import polars as pl
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -61,7 +61,7 @@ def fit(
         save_top_k=2,
         every_n_train_steps=config.checkpoint_every,
     )
-    average = [EMAWeightAveraging(decay=config.ema)] if config.ema else []
+    average = [WeightAveraging(use_buffers=False, multi_avg_fn=moving_average(config.ema))] if config.ema else []
     trainer = L.Trainer(
         max_steps=config.steps,
         accelerator="auto",
@@ -86,6 +86,19 @@ def fit(
         with torch.no_grad():
             rows += [(config.steps, name, float(value)) for name, value in validate(model).items()]
     return pl.DataFrame(rows, schema={"step": pl.Int64, "name": pl.String, "value": pl.Float64}, orient="row")
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
+    """An exponential moving average that forgets the first weights: the decay grows to its value over the first steps.
+
+    A lerp leaves equal values alone to the bit, so what is frozen stays what it was.
+    """
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        steps = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
+
+    return update
 
 
 class _Training(L.LightningModule):

@@ -193,7 +193,7 @@ def _shade(
                         tint = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
                         total[k] += tint * texel[k] * lit
                     direction += normal
-                    distance += 1 / (wa * screen[a, 2] + wb * screen[b, 2] + wc * screen[c, 2])
+                    distance += wa / screen[a, 2] + wb / screen[b, 2] + wc / screen[c, 2]
                     covered += 1
             if covered == 0:
                 continue

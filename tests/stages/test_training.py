@@ -16,7 +16,7 @@ from stages.training import fit
 CONFIG = TrainingConfig(steps=40, batch=4, learning_rate=1e-2, ema=0.9, warmup=5, checkpoint_every=10)
 
 
-class Stop(Exception):
+class StopError(Exception):
     pass
 
 
@@ -31,7 +31,7 @@ def train(
         nonlocal seen
         seen += 1
         if seen == stop_after:
-            raise Stop
+            raise StopError
         noisy = batch + 0.1 * torch.randn(batch.shape, generator=generator)
         return {"loss": (net(noisy) - noisy.sum(1, keepdim=True)).square().mean()}
 
@@ -54,7 +54,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize("stop_after", [3, 11, 27])
 def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_after: int) -> None:
     whole, curve = train(tmp_path / "whole")
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path / "cut", stop_after=stop_after)
     resumed, resumed_curve = train(tmp_path / "cut")
     assert torch.equal(weights(whole), weights(resumed))
@@ -63,7 +63,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_after: int)
 
 def test_a_torn_resume_state_is_passed_over(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole")
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         train(tmp_path / "cut", stop_after=27)
     newest = tmp_path / "cut" / "step=20.ckpt"
     newest.write_bytes(newest.read_bytes()[:1000])
