@@ -61,8 +61,8 @@ class VerdictConfig(BaseModel):
         0.0,
         ge=0,
         le=1,
-        description="share of the corpus that is accepted in any case, best score first among clips that break no rule; a "
-        "small video model may stay below a threshold that was set on cleaner clips",
+        description="share of the corpus that is accepted in any case, best score first among clips that break no "
+        "rule: a small video model may stay below a threshold that was set on cleaner clips",
     )
     minimum: int = Field(1, ge=1, description="fewer accepted clips are an error: nothing could be trained on them")
 
