@@ -5,53 +5,63 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+NOTE_WIDTH = 56
 
 
 class Bars:
     """Use as a context manager; `hear` is a listener of `orchestration.artifacts`.
 
-    A report with `step` and `of` moves the bar of its asset (of each shard, where it has shards); other numbers in it
-    stand beside the bar, a `message` is printed above.
+    One bar for each asset, however many shards it has: a report with `step` and `of` says how far its shard is. The
+    report's other numbers, or its message, stand beside the bar.
     """
 
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
+            TextColumn("{task.description:<20}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:>3.0f}%"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
         )
-        self._tasks: dict[tuple[str, str | None], TaskID] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._shards: dict[str, int] = {}
+        self._done: dict[str, dict[str | None, float]] = {}
 
     def __enter__(self) -> Bars:
         self.progress.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._finish(self._tasks)
         self.progress.stop()
 
+    def expect(self, assets: dict[str, int]) -> None:
+        """Assets that come next, with their numbers of shards."""
+        self._shards |= assets
+
     def hear(self, asset: str, shard: str | None, event: dict[str, Any]) -> None:
-        if message := event.get("message"):
-            self.progress.console.print(Text(f"{_name(asset, shard)}: {message}"))
-        if "of" in event and "step" in event:
-            self.progress.update(
-                self._task(asset, shard), completed=event["step"], total=event["of"], note=_note(event)
-            )
+        if asset not in self._tasks:
+            self._finish(self._tasks)  # one asset at a time: what spoke before is done
+            self._tasks[asset] = self.progress.add_task(asset, total=1.0, note="")
+            self._done[asset] = {}
+        done = self._done[asset]
+        if event.get("of") and "step" in event:
+            done[shard] = min(1.0, event["step"] / event["of"])
+        share = sum(done.values()) / max(1, self._shards.get(asset, 1), len(done))
+        where = "" if shard is None else f"{shard}  "
+        self.progress.update(self._tasks[asset], completed=share, note=(where + _note(event))[:NOTE_WIDTH])
 
-    def _task(self, asset: str, shard: str | None) -> TaskID:
-        if (asset, shard) not in self._tasks:
-            self._tasks[asset, shard] = self.progress.add_task(_name(asset, shard), total=None, note="")
-        return self._tasks[asset, shard]
-
-
-def _name(asset: str, shard: str | None) -> str:
-    return asset if shard is None else f"{asset}/{shard}"
+    def _finish(self, assets: Any) -> None:
+        for asset in assets:
+            self.progress.update(self._tasks[asset], completed=1.0)
 
 
 def _note(event: dict[str, Any]) -> str:
-    numbers = {k: v for k, v in event.items() if k not in ("step", "of") and isinstance(v, int | float)}
-    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+    numbers = {k: v for k, v in event.items() if k not in ("step", "of", "seconds") and isinstance(v, int | float)}
+    told = [f"{name} {value:.4g}" for name, value in numbers.items()]
+    place = [f"{event['step']} of {event['of']}"] if "of" in event and "step" in event else []
+    return "  ".join(place + told) or str(event.get("message", ""))
