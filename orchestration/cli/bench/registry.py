@@ -14,13 +14,19 @@ from rich.table import Table
 
 from orchestration.errors import OrbitforgeError
 
-BENCHES = {"chain": "time and peak memory of the chain by step, from empty"}
+BENCHES = {
+    "chain": "time and peak memory of the chain by step, from empty",
+    "corpus": "clips of the video model beside rendered orbits: training objects at new cameras, held-out objects",
+    "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
+}
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: `ours` beside `peer` on the same `work`, in `unit`. `target` is the largest `ours` that is good.
+    """One line: `ours` beside `peer` on the same `work`, in `unit`.
+
+    `target` is the largest `ours` that is good, or with `at_least` the smallest.
 
     `ratio` is peer over ours; `max_diff` says how far the results differ. What was not measured is None.
     """
@@ -31,10 +37,13 @@ class Row:
     peer: float | None = None
     target: float | None = None
     max_diff: float | None = None
+    at_least: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        ratio = None if self.peer is None else self.peer / self.ours
-        met = None if self.target is None else self.ours <= self.target
+        ratio = None if not self.peer or not self.ours else self.peer / self.ours
+        met = None
+        if self.target is not None:
+            met = self.ours >= self.target if self.at_least else self.ours <= self.target
         return {**asdict(self), "ratio": ratio, "met": met}
 
 

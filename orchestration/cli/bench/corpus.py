@@ -1,0 +1,64 @@
+"""Do generated clips circle their object? Figures beside rendered truth, and the sheets that an eye can judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import polars as pl
+
+from orchestration import paths, pipeline
+from orchestration.cli.bench.registry import Row
+from orchestration.errors import OrbitforgeError
+from stages.objects.splits import HELD_OUT, TRAIN
+
+COPIES = {TRAIN: 2, HELD_OUT: 4}
+TARGETS = {"first_frame": 24.0, "chroma_slope": 0.8, "anti_cosine": 0.3}
+"""Of training objects at new cameras; held-out objects are reported as they are."""
+UNITS = {"first_frame": "dB", "pooled": "dB", "anti_cosine": "cosine", "chroma_slope": "slope"}
+
+
+def measure(report: Callable[[str], None]) -> list[Row]:
+    """Each object of a split as it is, from cameras that no training view has; writes runs/<preset>/clips-*.png.
+
+    The peer of `pooled` is a clip that repeats its first frame.
+    """
+    from models.checkpoints import load
+    from models.config import VideoConfig
+    from models.video import VideoModel
+    from stages.video.figures import clip_figures
+    from stages.video.measure import generated, orbits_from_new_cameras
+    from stages.video.sheets import save_sheet
+
+    here = pipeline.current()
+    folder = paths.data() / here.preset.name / "video_model"
+    if not folder.is_dir():
+        raise OrbitforgeError(f"{folder} is missing; run `orbitforge run` first")
+    model = load(folder, VideoConfig, VideoModel)
+    objects = here.table("objects")
+    rows: list[Row] = []
+    for split, copies in COPIES.items():
+        chosen = objects.filter(pl.col("split") == split)
+        truth = orbits_from_new_cameras(
+            chosen,
+            paths.data() / here.preset.source.folder,
+            here.preset.rendering,
+            frames=model.config.frames,
+            copies=copies,
+            seed=here.preset.seed,
+        )
+        began = time.process_time()
+        clips = generated(model, truth, steps=here.preset.corpus.steps, seed=here.preset.seed)
+        seconds = time.process_time() - began
+        figures = clip_figures(clips, truth)
+        sheet = paths.root() / "runs" / here.preset.name / f"clips-{split}.png"
+        save_sheet(sheet, truth[::copies], clips[::copies])
+        report(f"{split}: {len(chosen)} objects, {len(truth)} clips, {sheet.relative_to(paths.root())}")
+        for name, unit in UNITS.items():
+            target = TARGETS.get(name) if split == TRAIN else None
+            repeated = figures["repeated"] if name == "pooled" else None
+            if name == "pooled" and split == TRAIN:
+                target = repeated
+            rows.append(Row(f"{split}: {name}", unit, figures[name], peer=repeated, target=target, at_least=True))
+        rows.append(Row(f"{split}: sampling", "CPU s a clip", seconds / len(truth)))
+    return rows
