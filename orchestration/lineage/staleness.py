@@ -11,7 +11,7 @@ from orchestration import paths
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import Row
 from orchestration.pipeline import Pipeline
-from orchestration.steps import Step
+from orchestration.steps import Source, Step
 from orchestration.versions import code_modules, config_of, tree_version
 from orchestration.workspace import Scratch
 
@@ -81,7 +81,8 @@ def _shard(current: Current, step: Step, shard: Shard, above: Mapping[str, Mappi
 def _compared(current: Current, wanted: Wanted, row: Row | None) -> tuple[str, list[str]]:
     """The artifact against what it would be made of now."""
     if row is None:
-        return MISSING, ["was never made"]
+        sources = [name for name, _ in wanted.absent if isinstance(current.pipeline.find(name), Source)]
+        return MISSING, ["was never made", *(f"source {name} is missing" for name in dict.fromkeys(sources))]
     if not (paths.data() / row.folder).is_dir():
         return MISSING, [f"data/{row.folder} is gone; a run puts it back or makes it again"]
     if row.key == wanted.key:

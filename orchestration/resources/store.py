@@ -64,13 +64,13 @@ def pull(targets: Sequence[str], remote: str | None = None) -> int:
         from dvc.exceptions import DvcException
 
         try:
-            stats = repo.pull(targets=list(targets), remote=remote)
+            done = repo.pull(targets=list(targets), remote=remote)
         except (DvcException, OSError) as error:
             words = " ".join(str(error).split())
             raise OrbitforgeError(
                 f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({known[remote]}): {words}"
             ) from None
-    return int(stats.get("fetched", 0))
+    return int(done["stats"]["fetched"])
 
 
 def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) -> None:

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from orchestration.errors import OrbitforgeError
+from orchestration.resources.shards import Report, map_shards
+
+
+class UnportableError(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def work(item: Any, report: Report) -> Any:
+    report({"step": 1})
+    if item == "raise":
+        raise ValueError("cannot")
+    if item == "unportable":
+        raise UnportableError(1, 2)
+    if item == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "exit":
+        os._exit(7)
+    return item, os.getpid(), os.environ.get("OMP_NUM_THREADS")
+
+
+def test_few_items_stay_in_this_process():
+    result: Any
+    ((item, result),) = map_shards(work, ["a"], workers=4)
+    assert (item, result[1]) == ("a", os.getpid())
+    results: dict[Any, Any] = dict(map_shards(work, ["a", "raise", "b"], workers=1))
+    assert isinstance(results["raise"], ValueError)
+    assert results["b"][1] == os.getpid()
+    assert list(map_shards(work, [])) == []
+
+
+def test_a_shard_that_fails_or_kills_its_worker_hurts_no_other(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    events: list[tuple[Any, dict[str, Any]]] = []
+    items = ["a", "die", "raise", "b", "unportable", "exit", "c"]
+    results: dict[Any, Any] = dict(
+        map_shards(work, items, workers=2, report=lambda item, event: events.append((item, event)))
+    )
+    assert set(results) == set(items)
+    for good in ("a", "b", "c"):
+        value, pid, threads = results[good]
+        assert (value, threads) == (good, "1")
+        assert pid != os.getpid()
+        assert not psutil.pid_exists(pid)
+    assert isinstance(results["raise"], ValueError)
+    assert "Traceback" in results["raise"].__notes__[0]
+    assert "1 and 2" in str(results["unportable"])
+    assert isinstance(results["die"], OrbitforgeError)
+    assert "killed by signal 9" in str(results["die"])
+    assert "fewer workers" in str(results["die"])
+    assert "ended with code 7" in str(results["exit"])
+    assert ("a", {"step": 1}) in events
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(OrbitforgeError, match="abacus"):
+        list(map_shards(work, ["a"], engine="abacus"))
+
+
+def wait_for_ever(item: Path, report: Report) -> None:
+    item.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_workers_die_with_their_parent(tmp_path: Path, how: signal.Signals):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT.format(folder=str(tmp_path))], stderr=subprocess.DEVNULL, cwd=Path.cwd()
+    )
+    children = _wait(lambda: [int(path.read_text() or 0) for path in tmp_path.iterdir()], lambda pids: len(pids) == 2)
+    parent.send_signal(how)
+    parent.wait(10)
+    _wait(lambda: [pid for pid in children if psutil.pid_exists(pid)], lambda alive: not alive)
+
+
+_PARENT = """
+from pathlib import Path
+from orchestration.resources.shards import map_shards
+from tests.orchestration.test_shards import wait_for_ever
+folder = Path({folder!r})
+list(map_shards(wait_for_ever, [folder / "a", folder / "b"], workers=2))
+"""
+
+
+def _wait(get: Any, done: Any, seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not done(value := get()):
+        assert time.monotonic() < end, value
+        time.sleep(0.05)
+    return value
