@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from models.checkpoints import save
 from models.encoder import Encoder
 from stages.base.config import EncoderTrainingConfig
+from stages.base.images import summary, weathered
 from stages.base.views import Bank, render_bank
 from stages.rendering.config import RenderingConfig
 from stages.seeds import sample_seed, torch_generator
@@ -69,11 +70,6 @@ class Pupil(nn.Module):
         patches = self.dense(tokens[:, 1:]).transpose(1, 2)  # [m, 7 p p, patches]
         dense = F.fold(patches, images.shape[-2:], kernel_size=self.patch, stride=self.patch)
         return F.normalize(self.match(tokens[:, 0]), dim=-1), dense, self.tilt(summary(tokens))[:, 0]
-
-
-def summary(tokens: Float[Tensor, "m t d"]) -> Float[Tensor, "m three_d"]:
-    """One vector an image: the class token (what is seen), mean and spread of the patches (how it stands there)."""
-    return torch.cat((tokens[:, 0], tokens[:, 1:].mean(1), tokens[:, 1:].std(1)), 1)
 
 
 def train_encoder(
@@ -182,14 +178,6 @@ def nt_xent(embedding: Float[Tensor, "m d"], temperature: float) -> Float[Tensor
     similarity = similarity.masked_fill(torch.eye(m, dtype=torch.bool, device=embedding.device), -torch.inf)
     partner = torch.arange(m, device=embedding.device).roll(m // 2)
     return F.cross_entropy(similarity, partner)
-
-
-def weathered(images: Float[Tensor, "m 3 h w"], generator: torch.Generator) -> Float[Tensor, "m 3 h w"]:
-    """A quarter of the images slightly blurred, all with slight noise: generated frames are not as clean as renders."""
-    soft = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    blurred = torch.rand(len(images), 1, 1, 1, generator=generator).to(images.device) < 0.25
-    noise = 0.02 * torch.randn(images.shape, generator=generator).to(images.device)
-    return (torch.where(blurred, soft, images) + noise).clamp(0, 1)
 
 
 def other_views(

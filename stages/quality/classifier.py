@@ -28,8 +28,8 @@ from sklearn.svm import SVC
 
 from stages.quality.config import ClassifierConfig, QualityConfig
 from stages.quality.features import load_embedder
+from stages.quality.judged import BAD, GOOD, UNSURE, read_judged
 from stages.quality.observe import Observation, observe
-from stages.quality.spoil import BAD, GOOD, UNSURE, read_judged
 
 REPORT = {"name": pl.String, "at": pl.Float64, "value": pl.Float64, "note": pl.String}
 

@@ -23,11 +23,11 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.checkpoints import load, save
-from stages.base.encoder import weathered
-from stages.base.views import colour_matrix, recoloured
+from stages.base.images import weathered
 from stages.objects.splits import HELD_OUT, TRAIN, VALIDATION
 from stages.quality.config import QualityConfig
 from stages.quality.features import Embedder, load_embedder
+from stages.rendering.variants import colour_matrix, recoloured
 from stages.seeds import numpy_generator, sample_seed, torch_generator
 from stages.shards import Sample, composite, read_shard
 from stages.training import fit

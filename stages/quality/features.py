@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from models.checkpoints import load
 from models.config import EncoderConfig
 from models.encoder import Encoder
-from stages.base.encoder import summary
+from stages.base.images import summary
 from stages.quality.config import FeaturesConfig
 
 Embedder = Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n d"]]

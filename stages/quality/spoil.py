@@ -1,16 +1,14 @@
 """The labelled clips that ship: clean orbits, and orbits spoiled on purpose, each in a way that generated clips fail.
 
     make_labels(objects, meshes, output, config, *, seed, report)  -> output/{labels.parquet, clips.tar}
-    add_judged(folder, clips, verdicts)                            -> folder/{labels-NNN.parquet, clips-NNN.tar}
-    read_labels(folder)                                            -> one table, `tar` names each clip's shard
 
-The clips are copied in, so that verdicts outlive the corpus that they were given to. Objects are those of the training
-split. Files are immutable: further verdicts are further files.
+Objects are those of the training split. The verdict on a clip that was spoiled on purpose is known; the clean orbits
+were looked through by the maker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +19,14 @@ from jaxtyping import Float
 from scipy import ndimage
 
 from models.camera import Camera
-from stages.base.views import colour_matrix, recoloured, training_rows
-from stages.objects.splits import TRAIN
+from stages.base.views import training_rows
 from stages.quality.config import LabelsConfig
+from stages.quality.judged import BAD, GOOD, SCHEMA
 from stages.rendering.mesh import Mesh, MeshError, load_mesh
 from stages.rendering.rasterise import render
+from stages.rendering.variants import colour_matrix, draw_scale, recoloured
 from stages.seeds import numpy_generator, sample_seed
-from stages.shards import Sample, composite, read_shard, write_shard
-
-GOOD, BAD, UNSURE = "good", "bad", "unsure"
-COLUMNS = ("clip", "tar", "verdict", "reason", "who", "date", "source", "object", "creator", "licence")
-SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.String)
+from stages.shards import Sample, composite, write_shard
 
 Views = Float[np.ndarray, "v 3 h w"]
 """RGB on white in 0..1, once around."""
@@ -236,53 +231,6 @@ def make_labels(
     pl.DataFrame(rows, schema=SCHEMA).sort("clip").write_parquet(output / "labels.parquet")
 
 
-def add_judged(folder: Path, clips: Iterable[Sample], verdicts: pl.DataFrame) -> Path:
-    """Append verdicts (clip, verdict, reason, who, date, source) with copies of the clips they are about.
-
-    Writes the next labels-NNN.parquet and clips-NNN.tar and returns the table's path; nothing is changed.
-    Raises ValueError for a verdict that is none of good, bad, unsure, for a clip that is not given or judged
-    already, and for a clip of another split than training.
-    """
-    if wrong := sorted(set(verdicts["verdict"]) - {GOOD, BAD, UNSURE}):
-        raise ValueError(f"verdicts {wrong}: should be {GOOD}, {BAD} or {UNSURE}")
-    samples = {sample.id: sample for sample in clips}
-    known = set(read_labels(folder)["clip"])
-    judged = verdicts["clip"].to_list()
-    if missing := sorted(set(judged) - samples.keys()):
-        raise ValueError(f"{len(missing)} judged clips are not given, first {missing[0]!r}")
-    if again := sorted(known & set(judged)):
-        raise ValueError(f"{len(again)} clips are in {folder} already, first {again[0]!r}; give new ones new ids")
-    if leaks := sorted(i for i in judged if samples[i].meta["split"] != TRAIN):
-        raise ValueError(f"{len(leaks)} clips are not of the {TRAIN!r} split, first {leaks[0]!r}; leave them out")
-    number = len(list(folder.glob("labels*.parquet")))
-    tar, table = folder / f"clips-{number:03d}.tar", folder / f"labels-{number:03d}.parquet"
-    rows = [
-        {**row, "tar": tar.name, **{key: samples[row["clip"]].meta[key] for key in ("object", "creator", "licence")}}
-        for row in verdicts.to_dicts()
-    ]
-    write_shard(tar, (samples[i] for i in judged))
-    pl.DataFrame(rows, schema=SCHEMA).sort("clip").write_parquet(table)
-    return table
-
-
-def read_labels(folder: Path) -> pl.DataFrame:
-    """All verdicts of a folder. Raises FileNotFoundError when it has none."""
-    tables = sorted(folder.glob("labels*.parquet"))
-    if not tables:
-        raise FileNotFoundError(f"{folder} holds no labels*.parquet; fetch the sample data or make labels first")
-    return pl.concat([pl.read_parquet(table) for table in tables]).sort("clip")
-
-
-def read_judged(folder: Path) -> Iterator[tuple[dict[str, Any], Sample]]:
-    """Each verdict with its clip, shard by shard."""
-    labels = read_labels(folder)
-    for tar in labels["tar"].unique().sort():
-        verdicts = {row["clip"]: row for row in labels.filter(pl.col("tar") == tar).to_dicts()}
-        for sample in read_shard(folder / tar):
-            if sample.id in verdicts:
-                yield verdicts[sample.id], sample
-
-
 def opaque(views: Views) -> np.ndarray:
     """RGB in 0..1 as views of a shard that cover everything, the form in which generated clips come."""
     rgb = np.rint(np.clip(views, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -304,7 +252,7 @@ def _orbits(objects: pl.DataFrame, meshes: Path, config: LabelsConfig, seed: int
     while True:
         for row, mesh in loaded:
             rng = numpy_generator(seed, "orbit", row["id"], turn)
-            scale = np.exp(rng.uniform(-config.stretch, config.stretch, 3)).astype(np.float32)
+            scale = draw_scale(rng, config.stretch)
             elevation, azimuth = rng.uniform(*rendering.elevation), rng.uniform(0, 360)
             cameras = Camera.orbit(rendering.views, elevation, rendering.radius, rendering.focal, azimuth)
             views = render(mesh.stretched(scale, rendering.fit), cameras, rendering).rgba
