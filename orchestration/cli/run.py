@@ -35,8 +35,8 @@ def run_command(
 ) -> None:
     console = Console(stderr=True)
     began = time.monotonic()
-    fetch_sample(console)
     here = pipeline.current()
+    fetch_sample(console)
     choice: dict[str, Any] = {
         "job": job,
         "select": _selected(select, here, job) if select else None,

@@ -10,7 +10,7 @@ import token
 import tokenize
 from collections.abc import Iterable, Iterator
 from functools import cache, partial
-from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 
 from orchestration.errors import OrbitforgeError
@@ -148,8 +148,8 @@ def _file_of(module: str) -> Path | None:
 
 @cache
 def _homes(top: str) -> tuple[Path, ...]:
-    """The folders of a top-level package, found on the import path without importing it."""
-    spec = PathFinder.find_spec(top)
+    """The folders of a top-level package, found as an import would (editable installs too) without importing it."""
+    spec = find_spec(top)
     return tuple(Path(place) for place in (spec.submodule_search_locations or ())) if spec else ()
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from orchestration.lineage.ledger import File
 
+_PATIENCE = 20  # attempts at DVC's lock, 3 s each
+
 
 def cache_dir() -> Path:
     """The folder of cache objects, `<it>/ab/cdef...` by md5; from `.dvc/config`, without importing DVC."""
@@ -63,8 +65,9 @@ def pull(targets: Sequence[str], remote: str | None = None) -> int:
     with _repo() as repo:
         from dvc.exceptions import DvcException
 
+        here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
-            done = repo.pull(targets=list(targets), remote=remote)
+            done = repo.pull(targets=here, remote=remote)
         except (DvcException, OSError) as error:
             words = " ".join(str(error).split())
             raise OrbitforgeError(
@@ -85,16 +88,27 @@ def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) ->
     if not targets:
         return
     with locked(paths.work() / "publish.lock"), _repo() as repo:
-        from dvc.exceptions import DvcException
         from dvc.fs import localfs
         from dvc_data.hashfile.hash_info import HashInfo
 
         known = ((folder / file.path, file.md5) for folder, files in placed.items() for file in files)
         repo.state.save_many([(str(path), HashInfo("md5", md5), None) for path, md5 in known], localfs)
+        _add(repo, sorted(targets))
+
+
+def _add(repo: Repo, targets: Sequence[Path]) -> None:
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+
+    for attempt in range(_PATIENCE):
         try:
-            repo.add([os.path.relpath(target) for target in sorted(targets)])  # type: ignore[call-arg]  # wrapped
+            repo.add([os.path.relpath(target) for target in targets])  # pyright: ignore[reportArgumentType]  # wrapped
+            return
         except (DvcException, OSError) as error:
-            names = ", ".join(str(target.relative_to(root)) for target in sorted(targets))
+            # a person's own `dvc push` or `dvc add`; DVC itself waits 3 s for it
+            if isinstance(error, LockError) and attempt < _PATIENCE - 1:
+                continue
+            names = ", ".join(str(target.relative_to(paths.root())) for target in targets)
             raise OrbitforgeError(f"DVC could not record {names}: {' '.join(str(error).split())}") from error
 
 

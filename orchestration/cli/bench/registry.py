@@ -26,9 +26,8 @@ BENCHES = {
 class Row:
     """One line: `ours` beside `peer` on the same `work`, in `unit`.
 
-    `target` is the largest `ours` that is good, or with `at_least` the smallest.
-
-    `ratio` is peer over ours; `max_diff` says how far the results differ. What was not measured is None.
+    `target` is the largest `ours` that is good, or with `at_least` the smallest. `ratio` is peer over ours;
+    `max_diff` says how far the results differ. What was not measured is None.
     """
 
     work: str
@@ -44,7 +43,9 @@ class Row:
         met = None
         if self.target is not None:
             met = self.ours >= self.target if self.at_least else self.ours <= self.target
-        return {**asdict(self), "ratio": ratio, "met": met}
+        row = asdict(self) | {"ratio": ratio, "met": met}
+        del row["at_least"]
+        return row
 
 
 def bench_command(name: str, *, as_json: bool) -> None:
