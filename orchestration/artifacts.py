@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,9 @@ def materialise(
         for task, done in _perform_all(context, tasks, tracking):
             if isinstance(done, Exception):
                 failures[task.shard] = done
-                task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
                 context.log.error(f"{task.name} failed: {_words(done)}")
+                with suppress(OrbitforgeError):  # a full disk takes not even this
+                    task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
                 continue
             row = _commit(task, done, context.run_id)
             publisher.add(row)
@@ -146,8 +148,16 @@ def _commit(task: Task, done: Done, run_id: str) -> Row:
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
     to put in place and never a file that nobody knows.
     """
+    row = row_of(task, done, run_id)
+    Ledger().append(row)
+    place(paths.data() / row.folder, row.files)
+    return row
+
+
+def row_of(task: Task, done: Done, run_id: str | None) -> Row:
+    """All that is known about what was made, now."""
     git = git_state()
-    row = Row(
+    return Row(
         kind=MADE,
         preset=task.preset.name,
         asset=task.asset,
@@ -174,9 +184,6 @@ def _commit(task: Task, done: Done, run_id: str) -> Row:
         bytes=sum(file.size for file in done.files),
         metrics=done.metrics,
     )
-    Ledger().append(row)
-    place(paths.data() / row.folder, row.files)
-    return row
 
 
 def _summary(step: Step, failures: Mapping[Shard, Exception]) -> OrbitforgeError:
@@ -184,12 +191,11 @@ def _summary(step: Step, failures: Mapping[Shard, Exception]) -> OrbitforgeError
     shown = "; ".join(words[:5]) + (f"; and {len(words) - 5} more" if len(words) > 5 else "")
     what = step.name if None in failures else f"{len(failures)} shards of {step.name}"
     summary = OrbitforgeError(f"{what} failed: {shown}")
-    # a person can put these right and needs no traceback; anything else may be a mistake of ours
-    plain = (OrbitforgeError, OSError)
-    summary.__cause__ = next((error for error in failures.values() if not isinstance(error, plain)), None)
+    # what a person can put right needs no traceback; anything else may be a mistake of ours
+    ours = (e for e in failures.values() if not isinstance(e, OrbitforgeError) and not in_plain_words(e))
+    summary.__cause__ = next(ours, None)
     return summary
 
 
 def _words(error: Exception) -> str:
-    plain = in_plain_words(error) if isinstance(error, OSError) else None
-    return plain or " ".join(str(error).split()) or type(error).__name__
+    return in_plain_words(error) or " ".join(str(error).split()) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ _WAYS_OUT = {
     errno.EEXIST: "a file stands where a folder belongs; move it away",
 }
 
+_OF_RUST = re.compile(r"\(os error (\d+)\)")  # so say polars and safetensors
+
 
 class OrbitforgeError(Exception):
     """Something a person can put right. The message is one line: the thing, its value, and the way out.
@@ -24,10 +27,13 @@ class OrbitforgeError(Exception):
     """
 
 
-def in_plain_words(error: OSError) -> str | None:
-    """One line for what a disk can refuse, with the file it refused; None for other errors."""
-    way_out = _WAYS_OUT.get(error.errno or 0)
-    return f"{error.filename or error.strerror}: {way_out}" if way_out else None
+def in_plain_words(error: Exception) -> str | None:
+    """One line for what a disk can refuse, with the file it refused if it says; None for other errors."""
+    number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number is None and (told := _OF_RUST.search(str(error))):
+        number = int(told[1])
+    way_out = _WAYS_OUT.get(number or 0)
+    return f"{file}: {way_out}" if way_out and file else way_out
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ class FileMemo:
             temporary.write_text(json.dumps(kept))
             temporary.replace(file)
         except OSError:  # no space, read-only: a memo is not worth an error
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
         self._dirty = False
 
     def _load(self) -> dict[str, list[Any]]:

@@ -66,8 +66,11 @@ class Scratch:
         temporary = path.with_suffix(".tmp")
         with plain_errors(f"writing {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content))
-            temporary.replace(path)
+            try:
+                temporary.write_text(json.dumps(content))
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     def read(self, name: str) -> dict[str, Any] | None:
         try:

@@ -66,36 +66,30 @@ def _unclaimed(pipeline: Pipeline, current: Current) -> list[str]:
 
 
 def _put_back(current: Current, rows: Iterable[Row]) -> list[str]:
-    found: list[str] = []
-    for row in rows:
-        folder = paths.data() / row.folder
-        if in_place(folder, row.files):
-            continue
-        absent = missing(row.files)
-        if earlier := _checked_out(current, row, folder):
-            Ledger().append(recalled(earlier))
-            found.append(f"data/{row.folder} holds the earlier version {earlier.version}: recorded as the current one")
-        elif absent:
-            state = "is not what the ledger says" if folder.is_dir() else "is missing"
-            found.append(f"data/{row.folder} {state}, and {len(absent)} files are not in the cache: pull or make it")
-        elif folder.is_dir():
-            aside = set_aside(folder).relative_to(paths.root())
-            place(folder, row.files)
-            found.append(f"data/{row.folder} was not what the ledger says: linked again, the other moved to {aside}")
-        else:
-            place(folder, row.files)
-            found.append(f"data/{row.folder} was missing: linked again from the cache")
-    return found
+    return [
+        f"data/{row.folder} {finding}"
+        for row in rows
+        if not in_place(paths.data() / row.folder, row.files) and (finding := _mend(current, row))
+    ]
 
 
-def _checked_out(current: Current, newest: Row, folder: Path) -> Row | None:
-    """The earlier row whose artifact a person put into `folder`, say by `dvc checkout`, after the newest was made.
-
-    An earlier version that is older than the newest row is what a kill between row and folder leaves.
-    """
-    if not folder.is_dir() or folder.stat().st_mtime < datetime.fromisoformat(newest.ended).timestamp():
-        return None
-    return current.row_of_version(newest.folder, data_version(folder))
+def _mend(current: Current, newest: Row) -> str:
+    """Bring the folder and the newest row together; says what was wrong and what was done."""
+    folder = paths.data() / newest.folder
+    earlier = current.row_of_version(newest.folder, data_version(folder)) if folder.is_dir() else None
+    if earlier and folder.stat().st_mtime > datetime.fromisoformat(newest.ended).timestamp():
+        # put there after the newest was made: a person did that, say by `dvc checkout`
+        Ledger().append(recalled(earlier))
+        return f"holds the earlier version {earlier.version}: recorded as the current one"
+    if absent := missing(newest.files):
+        state = "is not what the ledger says" if folder.is_dir() else "is missing"
+        return f"{state}, and {len(absent)} files are not in the cache: pull or make it"
+    if earlier or not folder.is_dir():
+        place(folder, newest.files)
+        return f"{'was behind the ledger' if earlier else 'was missing'}: linked again from the cache"
+    aside = set_aside(folder).relative_to(paths.root())
+    place(folder, newest.files)
+    return f"was not what the ledger says: linked again, the other moved to {aside}"
 
 
 def _tell_dvc(rows: Iterable[Row]) -> list[str]:

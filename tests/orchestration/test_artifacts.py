@@ -11,8 +11,10 @@ import polars as pl
 import pytest
 
 from orchestration import artifacts
+from orchestration.adopt import adopt
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.ledger import MADE, OBSERVED, RECALLED, Ledger, Row
+from orchestration.lineage.reconcile import reconcile
 from orchestration.steps import Work
 from orchestration.versions import asset_seed, data_version
 from tests.orchestration.world import MODEL, World, build
@@ -171,13 +173,17 @@ def test_a_full_disk_leaves_nothing_half_written(world: World, monkeypatch: pyte
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights")
 
+    def full_in_rust(*_: object) -> None:
+        raise RuntimeError("cannot write: No space left on device (os error 28)")
+
     world.make("views", "manifest")
     from toy import makes  # pyright: ignore[reportMissingImports]
 
-    monkeypatch.setattr(makes, "model", full)
-    with pytest.raises(OrbitforgeError, match="model failed: weights: no space left on the disk") as told:
-        world.make("model")
-    assert told.value.__cause__ is None
+    for refuses, words in ((full, "weights: no space left"), (full_in_rust, "no space left")):
+        monkeypatch.setattr(makes, "model", refuses)
+        with pytest.raises(OrbitforgeError, match=f"model failed: {words} on the disk; free some") as told:
+            world.make("model")
+        assert told.value.__cause__ is None
     assert made(world, "model") == []
     assert not (world.data / "toy" / "model").exists()
 
@@ -244,6 +250,25 @@ def test_progress_reaches_listeners_and_previews_reach_dagster(world: World, mon
     assert "# seen" in str(events[0].metadata["preview"])
     assert events[0].metadata["objects"].value == 1.0
     assert not list(world.data.rglob("*.md"))
+
+
+def test_what_was_made_elsewhere_is_adopted_with_a_reason(world: World, tmp_path: Path):
+    world.make("views", "manifest")
+    weights = tmp_path / "downloads"
+    weights.mkdir()
+    (weights / "weights").write_text("made elsewhere")
+    model = world.pipeline.steps[2]
+    with pytest.raises(OrbitforgeError, match=r"gone is no folder"):
+        adopt(world.pipeline, model, tmp_path / "gone", reason="none")
+    row = adopt(world.pipeline, model, weights, reason="a colleague, CC0")
+    assert (weights / "weights").read_text() == "made elsewhere"
+    assert (row.service, row.reference, row.dagster_run) == ("adopted", "a colleague, CC0", None)
+    assert world.states()["model"] == "fresh"
+    assert reconcile(world.pipeline) == []
+    world.make("clips")
+    assert (world.data / "toy/clips/000/clips.txt").read_text() == "made red"
+    world.configure(rendering={"size": 64})
+    assert world.states()["model"] == "stale"
 
 
 def test_models_need_mlflow_before_they_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -70,6 +74,59 @@ def test_a_kill_between_row_and_folder_is_rolled_forward(made: World, monkeypatc
     made.calls()
     made.make("views", shards=["001"])
     assert made.calls() == []
+
+
+STRIDE = 4  # 1 tries every place, and takes four times as long
+
+
+class Killed(BaseException):
+    """What no `except Exception` catches."""
+
+
+class Reaper:
+    """Lets this process do so many things to the disk, and then nothing any more, not even tidy up."""
+
+    DEEDS = ("rename", "replace", "unlink", "write_text", "symlink_to", "mkdir", "chmod")
+
+    def __init__(self, patch: pytest.MonkeyPatch, after: int) -> None:
+        self.left = after
+        deeds = [(Path, name) for name in self.DEEDS] + [(os, "link"), (shutil, "move"), (shutil, "rmtree")]
+        for owner, name in [*deeds, (pl.DataFrame, "write_parquet"), (store, "_add")]:
+            patch.setattr(owner, name, self._counted(getattr(owner, name)))
+
+    def _counted(self, deed: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+            return deed(*arguments, **named)
+
+        return counted
+
+
+def test_a_kill_anywhere_is_made_good(made: World):
+    """Killed between two things it does to the disk, and run again, it ends as if it had not been killed."""
+    after, killed = 0, True
+    while killed:
+        made.configure(rendering={"views": 20 + after})
+        with pytest.MonkeyPatch.context() as patch:
+            Reaper(patch, after)
+            try:
+                made.make("views", shards=["001"])
+                killed = False
+            except Killed:
+                pass
+        shown = (made.data / "toy" / "views" / "001" / "cow.txt").parent
+        whole = [f"cow mesh of cow {views}" for views in (20 + after - STRIDE, 20 + after)]
+        assert not shown.exists() or (shown / "cow.txt").read_text() in ["cow mesh of cow 16", *whole]
+        reconcile(made.pipeline, made.instance)
+        made.make("views", shards=["001"])
+        assert (shown / "cow.txt").read_text() == whole[1]
+        assert made.status()["views"].shards[1].status == "fresh"
+        assert reconcile(made.pipeline, made.instance) == []
+        assert not (made.root / ".work" / "unclaimed").exists()
+        after += STRIDE
+    assert after > 20  # it was killed at that many places
 
 
 def test_an_earlier_version_that_was_checked_out_becomes_the_current_one(made: World):
