@@ -66,7 +66,7 @@ def _prepare(preset: str | None) -> None:
 def run(
     preset: PresetOption = None,
     select: Annotated[
-        str | None, typer.Option(help="Dagster's selection syntax: lrm_finetuned, +video_model, group:quality.")
+        str | None, typer.Option(help="Dagster's selection syntax: video_model, group:quality, +key:lrm_finetuned.")
     ] = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only what was made before and is out of date.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,

@@ -106,7 +106,7 @@ def test_models_depend_on_manifests_never_on_shards():
 
 
 def test_selections_are_understood():
-    chosen = dg.AssetSelection.from_string("+video_model").resolve(GRAPH)
+    chosen = dg.AssetSelection.from_string('+key:"video_model"').resolve(GRAPH)
     assert names(chosen) == {"video_model", "base_models", "rendered_manifest", "rendered_views"}
 
 
