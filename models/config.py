@@ -52,13 +52,14 @@ class LRMConfig(BaseModel):
     density_bias: float = Field(0.0, description="raw density at the start of training; below 0 starts emptier")
     align: bool = Field(
         False,
-        description="add the image tokens to the planes through the input camera: a departure from the published "
-        "model that lets short trainings on few objects learn shapes",
+        description="carry image tokens onto the planes through the input camera: a departure from the published "
+        "model, for short trainings on few objects",
     )
-    pixel_channels: int = Field(
+    view_channels: int = Field(
         0,
         ge=0,
-        description="features that every point reads from the input image where the input camera sees it; a departure",
+        description="features that a point reads where the input camera sees it, with the colours it may take from "
+        "there; a departure as well, 0 leaves it out",
     )
 
     @model_validator(mode="after")

@@ -15,6 +15,8 @@ from stages.base.config import EncoderTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
+from stages.reconstruction.config import FinetuneConfig, PretrainConfig
+from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
 from stages.video.config import VideoFinetuneConfig
 
@@ -49,6 +51,10 @@ class Preset(BaseModel):
     video: VideoFinetuneConfig = VideoFinetuneConfig.model_validate({})
     corpus: CorpusConfig = CorpusConfig.model_validate({})
     quality: QualityConfig = QualityConfig.model_validate({})
+    pretrain: PretrainConfig = PretrainConfig.model_validate({})
+    finetune: FinetuneConfig = FinetuneConfig.model_validate({})
+    pretrain: PretrainConfig = PretrainConfig.model_validate({})
+    finetune: FinetuneConfig = FinetuneConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.

@@ -1,0 +1,83 @@
+"""A model is a folder: config.json, model.safetensors, and whatever curve the training left beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+Config = TypeVar("Config", bound=BaseModel)
+Model = TypeVar("Model", bound=nn.Module)
+
+WEIGHTS = "model.safetensors"
+
+
+def save(model: nn.Module, config: BaseModel, folder: Path) -> None:
+    """Write weights and config; equal weights give equal bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    save_file({name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+
+
+def read_config(folder: Path, config: type[Config]) -> Config:
+    """Raises FileNotFoundError when the folder holds no model."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {folder} holds no model")
+    return config.model_validate_json(path.read_text())
+
+
+def load(folder: Path, config: type[Config], build: Callable[[Config], Model]) -> Model:
+    """The model of a folder, in evaluation mode. `build` makes it from its config.
+
+    Raises FileNotFoundError when the folder holds no model, ValueError when weights and config do not fit.
+    """
+    settings = read_config(folder, config)
+    model = build(settings)
+    load_weights(model, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
+    return model.eval()
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put named weights into a model. Raises ValueError that lists what is missing, unknown or of another shape."""
+    have = model.state_dict()
+    shapes = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(have[name].shape)}"
+        for name in sorted(have.keys() & weights.keys())
+        if have[name].shape != weights[name].shape
+    ]
+    problems = {
+        "missing": sorted(have.keys() - weights.keys()),
+        "unknown": sorted(weights.keys() - have.keys()),
+        "shape": shapes,
+    }
+    text = "; ".join(f"{kind}: {', '.join(names[:5])} ({len(names)})" for kind, names in problems.items() if names)
+    if text:
+        raise ValueError(f"{source} does not fit its config: {text}")
+    model.load_state_dict(dict(weights))
+
+
+RENAMED = (  # published VFusion3D (transformers 4) -> transformers 5
+    (r"\.attention\.attention\.(query|key|value)\.", lambda m: f".attention.{m[1][0]}_proj."),
+    (r"\.attention\.output\.dense\.", lambda m: ".attention.o_proj."),
+)
+
+
+def from_published(name: str) -> str:
+    """The name here of a parameter of the published VFusion3D checkpoint."""
+    for pattern, new in RENAMED:
+        name = re.sub(pattern, new, name)
+    return name
+
+
+def parameter_count(build: Callable[[], nn.Module]) -> int:
+    """Parameters of a model of any size, without its memory."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in build().parameters())

@@ -1,0 +1,61 @@
+"""The image encoder: DINOv2 of transformers at any size, with the two conventions in which published models differ."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import Dinov2Config, Dinov2Model
+
+from models.config import EncoderConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Encoder(nn.Module):
+    """Images to tokens: the class token first, then the patches row by row, after the final normalisation."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Dinov2Model(
+            Dinov2Config(
+                image_size=config.table_size,
+                patch_size=config.patch,
+                hidden_size=config.width,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+            )
+        )
+
+    def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b tokens width"]:
+        """Encode RGB images in 0..1 on a plain background, resized to `config.image_size` where they differ."""
+        side = self.config.image_size
+        if image.shape[-2:] != (side, side):
+            image = F.interpolate(image, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
+        if self.config.normalise == "imagenet":
+            mean = image.new_tensor(IMAGENET_MEAN)[:, None, None]
+            image = (image - mean) / image.new_tensor(IMAGENET_STD)[:, None, None]
+        parts = self.model.embeddings
+        patches = parts.patch_embeddings(image)
+        tokens = torch.cat((parts.cls_token.expand(len(image), -1, -1), patches), 1)
+        tokens = tokens + self._positions(side // self.config.patch)
+        for layer in self.model.encoder.layer:
+            tokens = layer(tokens)
+        return self.model.layernorm(tokens)
+
+    def _positions(self, side: int) -> Float[Tensor, "1 tokens width"]:
+        """The position table at `side` x `side` patches."""
+        table = self.model.embeddings.position_embeddings
+        stored = self.config.table_size // self.config.patch
+        if side == stored:
+            return table
+        grid = table[:, 1:].unflatten(1, (stored, stored)).permute(0, 3, 1, 2)
+        if self.config.position_resize == "scale":  # the offset shifts the sampling grid: features differ by up to 0.15
+            factor = (side + 0.1) / stored
+            grid = F.interpolate(grid, scale_factor=(factor, factor), mode="bicubic", align_corners=False)
+        else:
+            grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
+        return torch.cat((table[:, :1], grid.flatten(2).transpose(1, 2)), 1)

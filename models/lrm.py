@@ -1,0 +1,218 @@
+"""The large reconstruction model: one image in, a tri-plane out.
+
+Reads as the paper does: image tokens -> a transformer over plane tokens, told the camera -> planes -> volume renderer.
+Written from the conventions of LRM, OpenLRM and VFusion3D; parameter names are those of the published checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.camera import Camera
+from models.config import EncoderConfig, LRMConfig
+from models.encoder import Encoder
+from models.triplane import PLANES, InputView, Rendering, Synthesizer, Triplane, density_of
+
+WHITE = 0.02  # how far from white the background may be
+CHUNK = 1 << 17  # samples decoded at once without gradients; bounds memory whatever the image or grid size
+
+
+class LRM(nn.Module):
+    """`planes` reconstructs, `render` looks, `query` asks points."""
+
+    def __init__(self, config: LRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.camera_embedder = CameraEmbedder(config.camera_width)
+        self.transformer = TriplaneTransformer(config)
+        self.synthesizer = Synthesizer(
+            3 * config.channels + (config.view_channels + 4 if config.view_channels else 0),
+            config.decoder_width,
+            config.decoder_layers,
+            config.samples,
+            config.importance_samples,
+            config.background,
+            config.density_bias,
+            colours=2 if config.view_channels else 0,
+        )
+        if config.align:
+            self.align = nn.Linear(config.encoder.width, config.width)
+        if config.view_channels:
+            self.view = ViewFeatures(config.encoder, config.view_channels)
+
+    @classmethod
+    def from_config(cls, config: LRMConfig) -> LRM:
+        return cls(config)
+
+    def planes(self, image: Float[Tensor, "b 3 h w"], camera: Camera) -> Triplane:
+        """Reconstruct from one RGB image each, 0..1 on white, seen by `camera` (batch [b])."""
+        tokens = self.encoder(image)  # [b, 1 + patches, encoder width]
+        condition = self.camera_embedder(camera.numbers())  # [b, camera width]
+        extra = self._aligned(tokens[:, 1:], camera) if self.config.align else None
+        planes = self.transformer(tokens, condition, extra)
+        view = self._view(image, tokens[:, 1:], camera) if self.config.view_channels else None
+        return Triplane(planes, self.config.box, view)
+
+    def _view(self, image: Float[Tensor, "b 3 h w"], patches: Tensor, camera: Camera) -> InputView:
+        object_ = (image.amin(1, keepdim=True) < 1 - WHITE).to(image.dtype)
+        colour = (image * object_).sum((2, 3)) / object_.sum((2, 3)).clamp(min=1)
+        return InputView(camera, image, self.view(image, object_, patches), colour)
+
+    def _aligned(self, patches: Float[Tensor, "b p width"], camera: Camera) -> Float[Tensor, "b tokens width"]:
+        """Image tokens carried onto the planes: a grid of points reads the token that the camera sees it in, and the
+        grid is averaged along each plane's normal."""
+        side, n = math.isqrt(patches.shape[1]), self.config.plane_tokens
+        image = self.align(patches).transpose(1, 2).unflatten(2, (side, side))
+        line = ((torch.arange(n, device=image.device) + 0.5) / n * 2 - 1) * self.config.box
+        grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1)  # [x, y, z, 3]
+        uv = camera.project(grid.view(-1, 3).to(image.dtype))[..., None, :, :2] * 2 - 1
+        seen = F.grid_sample(image, uv.nan_to_num(), align_corners=False)  # [b, width, 1, points]
+        volume = seen.transpose(1, 3).unflatten(1, (n, n, n)).squeeze(4)  # [b, x, y, z, width]
+        planes = [volume.movedim((1 + height, 1 + width), (1, 2)).mean(3) for width, height in PLANES]
+        return torch.stack(planes, 1).flatten(1, 3)
+
+    def rays(
+        self,
+        planes: Triplane,
+        origins: Float[Tensor, "b r 3"],
+        directions: Float[Tensor, "b r 3"],
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """Render single rays; see `Synthesizer.forward`."""
+        return cast(Rendering, self.synthesizer(planes, origins, directions, generator))
+
+    def render(
+        self,
+        planes: Triplane,
+        cameras: Camera,
+        size: int,
+        crop: tuple[int, int, int] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """Images of `size` pixels a side, or their (x, y, side) crop, from `cameras` (batch [b, v]).
+
+        rgb [b, v, 3, h, w], depth and weight [b, v, 1, h, w].
+        """
+        origins, directions = cameras.rays(size, crop)
+        b, v, _, _ = origins.shape
+        side = crop[2] if crop else size
+        origins, directions = origins.flatten(1, 2), directions.flatten(1, 2)
+        per_ray = self.config.samples + self.config.importance_samples
+        step = origins.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // (per_ray * b))
+        parts = [
+            self.rays(planes, o, d, generator)
+            for o, d in zip(origins.split(step, 1), directions.split(step, 1), strict=True)
+        ]
+
+        def image(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts], 1).view(b, v, side, side, -1).movedim(-1, 2)
+
+        return Rendering(image("rgb"), image("depth"), image("weight"))
+
+    def query(
+        self, planes: Triplane, points: Float[Tensor, "b n 3"]
+    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
+        """Colour and density of points."""
+        step = points.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // len(points))
+        parts = [self.synthesizer.query(planes, part) for part in points.split(step, 1)]
+        rgb, raw = (torch.cat(values, 1) for values in zip(*parts, strict=True))
+        return rgb, density_of(raw)
+
+
+class CameraEmbedder(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(16, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, numbers: Float[Tensor, "b 16"]) -> Float[Tensor, "b width"]:
+        return self.mlp(numbers)
+
+
+class ViewFeatures(nn.Module):
+    """Features of every pixel, from the token of its patch and from its neighbours."""
+
+    def __init__(self, encoder: EncoderConfig, channels: int, width: int = 32) -> None:
+        super().__init__()
+        self.patch = encoder.patch
+        self.tokens = nn.Linear(encoder.width, channels * encoder.patch**2)
+        self.net = nn.Sequential(
+            nn.Conv2d(channels + 4, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, channels, 3, padding=1)
+        )
+
+    def forward(
+        self, image: Float[Tensor, "b 3 h w"], object_: Float[Tensor, "b 1 h w"], patches: Float[Tensor, "b p e"]
+    ) -> Float[Tensor, "b c h w"]:
+        side = math.isqrt(patches.shape[1]) * self.patch
+        fine = F.fold(self.tokens(patches).transpose(1, 2), (side, side), self.patch, stride=self.patch)
+        if fine.shape[-2:] != image.shape[-2:]:
+            fine = F.interpolate(fine, image.shape[-2:], mode="bilinear", align_corners=False)
+        return fine + self.net(torch.cat((image, object_, fine), 1))
+
+
+class TriplaneTransformer(nn.Module):
+    """Learned tokens of three planes look at the image tokens, then are spread to texels."""
+
+    def __init__(self, config: LRMConfig) -> None:
+        super().__init__()
+        self.side = config.plane_tokens
+        tokens = 3 * config.plane_tokens**2
+        self.pos_embed = nn.Parameter(torch.randn(1, tokens, config.width) / math.sqrt(config.width))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width, eps=1e-6)
+        self.deconv = nn.ConvTranspose2d(config.width, config.channels, config.upsampling, config.upsampling)
+        nn.init.normal_(self.deconv.weight, std=config.width**-0.5)  # torch counts the fan of the other direction
+
+    def forward(
+        self,
+        image: Float[Tensor, "b i encoder"],
+        condition: Float[Tensor, "b camera"],
+        extra: Float[Tensor, "b t width"] | None = None,
+    ) -> Float[Tensor, "b 3 c h w"]:
+        x = self.pos_embed.expand(len(image), -1, -1)
+        x = x if extra is None else x + extra
+        for layer in self.layers:
+            x = layer(x, image, condition)
+        x = self.norm(x).unflatten(1, (3, self.side, self.side)).flatten(0, 1).permute(0, 3, 1, 2)
+        return self.deconv(x).unflatten(0, (-1, 3))
+
+
+class Block(nn.Module):
+    """Cross-attention to the image, self-attention, MLP, each behind a norm that the camera modulates."""
+
+    def __init__(self, config: LRMConfig) -> None:
+        super().__init__()
+        width, image = config.width, config.encoder.width
+        self.norm1 = ModulatedNorm(width, config.camera_width)
+        self.cross_attn = nn.MultiheadAttention(
+            width, config.heads, bias=False, kdim=image, vdim=image, batch_first=True
+        )
+        self.norm2 = ModulatedNorm(width, config.camera_width)
+        self.self_attn = nn.MultiheadAttention(width, config.heads, bias=False, batch_first=True)
+        self.norm3 = ModulatedNorm(width, config.camera_width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Identity(), nn.Linear(4 * width, width)
+        )  # the third place is dropout in the published model, so that names agree
+
+    def forward(self, x: Float[Tensor, "b t w"], image: Tensor, condition: Tensor) -> Float[Tensor, "b t w"]:
+        x = x + self.cross_attn(self.norm1(x, condition), image, image, need_weights=False)[0]
+        y = self.norm2(x, condition)
+        x = x + self.self_attn(y, y, y, need_weights=False)[0]
+        return x + self.mlp(self.norm3(x, condition))
+
+
+class ModulatedNorm(nn.Module):
+    def __init__(self, width: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(condition, 2 * width))
+
+    def forward(self, x: Float[Tensor, "b t w"], condition: Float[Tensor, "b c"]) -> Float[Tensor, "b t w"]:
+        shift, scale = self.mlp(condition)[:, None].chunk(2, -1)
+        return self.norm(x) * (1 + scale) + shift

@@ -1,0 +1,148 @@
+"""Single-image reconstruction on objects by other makers, beside the two baselines that need no model.
+
+The protocol: one fixed input view, all other views of its orbit as truth, white background. Foreground PSNR is taken
+over pixels where truth or prediction shows an object, so that background neither helps nor hides; figures are means
+over orbits, with a bootstrap interval over objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from models.camera import Camera
+from models.lrm import LRM
+from stages.reconstruction.config import ProtocolConfig
+from stages.reconstruction.data import Orbits
+from stages.video.sheets import save_sheet
+
+FIGURES = ("psnr", "foreground_psnr", "iou")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a method shows of every view of every orbit: RGB on white and coverage, in 0..1."""
+
+    rgb: Float[Tensor, "n v 3 s s"]
+    alpha: Float[Tensor, "n v s s"]
+
+
+def input_view(orbits: Orbits, protocol: ProtocolConfig) -> int:
+    """The view whose camera stands nearest to the protocol's azimuth; orbits share their azimuths."""
+    position = orbits.cameras.pose[0, :, :2, 3]
+    azimuth = torch.rad2deg(torch.atan2(position[:, 1], position[:, 0]))
+    away = (azimuth - protocol.input_azimuth + 180) % 360 - 180
+    return int(away.abs().argmin())
+
+
+@torch.no_grad()
+def single_image(model: LRM, orbits: Orbits, protocol: ProtocolConfig) -> Predictions:
+    """Every view of every orbit, reconstructed from the input view alone."""
+    model.eval()
+    view = input_view(orbits, protocol)
+    rgb, alpha = [], []
+    for row in range(len(orbits.ids)):
+        image = orbits.rgb[row : row + 1, view].float() / 255
+        cameras = orbits.cameras[row]
+        source = cameras[view]
+        own = source.relative_to(source)
+        seen = model.render(
+            model.planes(image, Camera(own.pose[None], own.intrinsics[None])),
+            cameras.relative_to(source)[None],
+            orbits.rgb.shape[-1],
+        )
+        rgb.append(seen.rgb[0].clamp(0, 1))
+        alpha.append(seen.weight[0, :, 0])
+    return Predictions(torch.stack(rgb), torch.stack(alpha))
+
+
+def baselines(training: Orbits, orbits: Orbits, protocol: ProtocolConfig) -> dict[str, Predictions]:
+    """The mean of the training objects' views at each azimuth, and the input view again and again."""
+    count = len(orbits.ids)
+    view = input_view(orbits, protocol)
+    mean = Predictions(
+        (training.rgb.float().mean(0) / 255).expand(count, -1, -1, -1, -1),
+        (training.alpha.float().mean(0) / 255).expand(count, -1, -1, -1),
+    )
+    copy = Predictions(
+        (orbits.rgb[:, view : view + 1].float() / 255).expand(orbits.rgb.shape),
+        (orbits.alpha[:, view : view + 1].float() / 255).expand(orbits.alpha.shape),
+    )
+    return {"mean image": mean, "copy of the input": copy}
+
+
+def figures(predictions: Predictions, orbits: Orbits, protocol: ProtocolConfig) -> pl.DataFrame:
+    """One row an orbit: id, object, psnr and foreground_psnr (dB, errors pooled over views), iou of silhouettes."""
+    others = [view for view in range(orbits.rgb.shape[1]) if view != input_view(orbits, protocol)]
+    rows = []
+    for row, name in enumerate(orbits.ids):
+        error = (predictions.rgb[row, others] - orbits.rgb[row, others].float() / 255).square()
+        truth, seen = orbits.alpha[row, others] > 127, predictions.alpha[row, others] > 0.5
+        either = truth | seen
+        foreground = error.movedim(1, -1)[either].mean()
+        iou = (truth & seen).sum() / either.sum().clamp(min=1)
+        values = (_decibel(error.mean()), _decibel(foreground), float(iou))
+        rows.append({"id": name, "object": name.rsplit("-", 2)[0], **dict(zip(FIGURES, values, strict=True))})
+    return pl.DataFrame(rows)
+
+
+def save_figures(
+    predictions: Mapping[str, Predictions], orbits: Orbits, protocol: ProtocolConfig, output: Path, preview: Path
+) -> dict[str, float]:
+    """Write metrics.parquet (method, id, object, figures), metrics.json (means) and a sheet; return the means.
+
+    The sheet shows input, truth and what the first method made of it.
+    """
+    tables = [
+        figures(made, orbits, protocol).select(pl.lit(method).alias("method"), pl.all())
+        for method, made in predictions.items()
+    ]
+    table = pl.concat(tables)
+    table.write_parquet(output / "metrics.parquet")
+    summary = {
+        method: {name: interval(table.filter(pl.col("method") == method), name) for name in FIGURES}
+        for method in predictions
+    }
+    content = {"protocol": protocol_id(protocol), "objects": orbits_objects(orbits), "figures": summary}
+    (output / "metrics.json").write_text(json.dumps(content, indent=1) + "\n")
+    first = next(iter(predictions.values()))
+    view = input_view(orbits, protocol)
+    some = slice(None, None, max(1, len(orbits.ids) // 12))
+    truth = orbits.rgb.float() / 255
+    around = [(view + step) % truth.shape[1] for step in range(0, truth.shape[1], max(1, truth.shape[1] // 8))]
+    save_sheet(
+        preview / "held-out.png", truth[some, view : view + 1], truth[some][:, around], first.rgb[some][:, around]
+    )
+    return {f"{method}/{name}": value["mean"] for method, part in summary.items() for name, value in part.items()}
+
+
+def interval(table: pl.DataFrame, name: str, draws: int = 1000) -> dict[str, float]:
+    """Mean over objects and its 95 % bootstrap interval."""
+    values = table.group_by("object").agg(pl.col(name).mean()).sort("object")[name].to_numpy()
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, (draws, len(values))).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+
+
+def protocol_id(protocol: ProtocolConfig) -> str:
+    """What stands beside every number: equal ids mean equal protocols."""
+    digest = hashlib.sha256(protocol.model_dump_json().encode()).hexdigest()[:8]
+    return f"single-image-{digest}"
+
+
+def orbits_objects(orbits: Orbits) -> int:
+    return len({name.rsplit("-", 2)[0] for name in orbits.ids})
+
+
+def _decibel(squared_error: Tensor) -> float:
+    return float(-10 * torch.log10(squared_error.clamp(min=1e-12)))

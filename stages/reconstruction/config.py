@@ -1,0 +1,106 @@
+"""What decides the bytes of the reconstruction models and of what is exported from them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.config import LRMConfig
+from stages.config import TrainingConfig
+
+
+class DrawConfig(BaseModel):
+    """How a training batch is drawn from orbits of views."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    side_views: int = Field(3, ge=1, description="supervised views beside the input view")
+    rays: int = Field(192, ge=1, description="rays of each object in a step, over all its supervised views")
+    near_object: float = Field(0.5, ge=0, le=1, description="share of rays drawn at and around the object")
+    mirror: bool = Field(True, description="half of the objects left to right")
+    permute_colours: bool = Field(True, description="colour channels in random order")
+    camera_noise: float = Field(
+        0.0, ge=0, description="deviation of the supervised cameras, degrees about the up axis (VFusion3D, strategy 4)"
+    )
+
+
+class LossConfig(BaseModel):
+    """Weights of the losses on rays."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    squared: float = Field(1.0, ge=0, description="of the squared colour error")
+    absolute: float = Field(
+        0.0, ge=0, description="of the absolute colour error, which forgives views that disagree more than squares do"
+    )
+    opacity: float = Field(0.5, ge=0, description="of the squared error of accumulated opacity against the mask")
+
+
+class PretrainConfig(BaseModel):
+    """Training on accepted synthetic clips alone, from the base image encoder (VFusion3D, section on pre-training).
+
+    The paper drops pixel losses for LPIPS there; no perceptual weights ship with the project, so the absolute error
+    stands in for it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: LRMConfig = LRMConfig.model_validate({})
+    radius: float = Field(1.5, gt=0, description="of the generated orbits")
+    training: TrainingConfig = TrainingConfig.model_validate({"steps": 30000, "batch": 1024, "learning_rate": 4e-4})
+    draws: DrawConfig = DrawConfig.model_validate({"camera_noise": 1.0})
+    losses: LossConfig = LossConfig.model_validate({"squared": 0.0, "absolute": 0.5})
+
+
+class MeshConfig(BaseModel):
+    """Marching cubes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grid: int = Field(512, ge=8, description="points a side")
+    threshold: float = Field(1.0, gt=0, description="density of the surface")
+
+
+class TurntableConfig(BaseModel):
+    """The video of a reconstruction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frames: int = Field(160, ge=2)
+    rate: int = Field(40, gt=0, description="frames a second")
+    size: int = Field(384, gt=0)
+    elevation: float = 15.0
+    focal: float = Field(0.75, gt=0)
+
+
+class ExportConfig(BaseModel):
+    """From one image to files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mesh: MeshConfig = MeshConfig.model_validate({})
+    turntable: TurntableConfig = TurntableConfig.model_validate({})
+    fill: float = Field(0.72, gt=0, le=1, description="share of the picture that the object's longer side takes")
+    elevation: float = Field(20.0, description="degrees, of the camera that took the picture, where nobody says")
+    radius: float = Field(1.5, gt=0)
+    focal: float = Field(0.75, gt=0)
+
+
+class ProtocolConfig(BaseModel):
+    """Single-image reconstruction of objects by other makers: one fixed input view, the other views of the orbit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input_azimuth: float = Field(225.0, description="degrees; the view nearest to it is the input")
+    size: int = Field(32, gt=0)
+
+
+class FinetuneConfig(BaseModel):
+    """Fine-tuning on the true views of rendered training objects, and what is measured and exported at the end."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training: TrainingConfig = TrainingConfig.model_validate({"steps": 5000, "batch": 256, "learning_rate": 1e-4})
+    draws: DrawConfig = DrawConfig.model_validate({})
+    losses: LossConfig = LossConfig.model_validate({})
+    protocol: ProtocolConfig = ProtocolConfig.model_validate({})
+    export: ExportConfig = ExportConfig.model_validate({})
