@@ -16,7 +16,6 @@ from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
-from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
 from stages.video.config import VideoFinetuneConfig
 
