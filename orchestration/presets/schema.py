@@ -52,8 +52,6 @@ class Preset(BaseModel):
     quality: QualityConfig = QualityConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
-    pretrain: PretrainConfig = PretrainConfig.model_validate({})
-    finetune: FinetuneConfig = FinetuneConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.

@@ -32,6 +32,8 @@ SNAPSHOT = {
         "base_models elevation_estimator quality_classifier synthetic_corpus",
     ),
     "corpus_manifest": ("quality", None, "quality_labels synthetic_corpus"),
+    "lrm_pretrained": ("reconstruction", None, "base_models corpus_manifest"),
+    "lrm_finetuned": ("reconstruction", None, "lrm_pretrained rendered_manifest"),
 }
 CHECKED = {
     "rendered_views": "every_sample_accounted_for",
@@ -40,6 +42,8 @@ CHECKED = {
     "base_models": "loss_is_finite",
     "video_model": "loss_is_finite",
     "elevation_estimator": "loss_is_finite",
+    "lrm_pretrained": "loss_is_finite",
+    "lrm_finetuned": "loss_is_finite",
 }
 
 
