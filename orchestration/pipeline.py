@@ -51,9 +51,13 @@ class Pipeline:
         return tuple(sorted(self.table(of.shards)["shard"].unique())) if of.shards else (None,)
 
     def observe(self, source: Source) -> dict[str | None, str]:
-        """The version of each shard of a source table (a hash of its rows), or of a source folder under None."""
+        """The version of each shard of a source table (a hash of its rows), or of a source folder under None.
+
+        A folder that is missing has no version: {}.
+        """
         if source.table is None:
-            return {None: data_version(paths.data() / (source.folder or source.name))}
+            folder = paths.data() / (source.folder or source.name)
+            return {None: data_version(folder)} if folder.is_dir() else {}
         table = self.table(source.table)
         memo = _row_versions(digest(self.preset.resolved("source"))[:12])
         return memo(

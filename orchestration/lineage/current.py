@@ -8,7 +8,6 @@ from functools import cache, cached_property
 
 import polars as pl
 
-from orchestration import paths
 from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, Input, Ledger, Row
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
@@ -138,8 +137,7 @@ class Current:
 
     def _source_versions(self, source: Source) -> dict[Shard, str]:
         if source.name not in self._versions:
-            absent = source.folder is not None and not (paths.data() / source.folder).is_dir()
-            versions = {} if absent else self.pipeline.observe(source)
+            versions = self.pipeline.observe(source)
             whole = {None: digest(sorted(versions.items()))[:32]} if source.table else {}
             self._versions[source.name] = whole | versions
         return self._versions[source.name]
