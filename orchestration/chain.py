@@ -29,7 +29,8 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ERROR = dg.AssetCheckSeverity.ERROR
 PLAIN = {"OrbitforgeError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
-"""Errors that a person can put right; the rest are our own mistakes and come with their traceback."""
+EXPECTED = PLAIN | {"ValueError", "OSError", "FloatingPointError"}
+"""What a stage raises about its input or its numbers; anything else is our own mistake and shown with its traceback."""
 
 
 class StepError(OrbitforgeError):
@@ -146,11 +147,14 @@ def _run(
 
 def _explained(step: str, error: SerializableErrorInfo) -> StepError:
     """The stage's own error out of Dagster's wrapping, in one line."""
-    cause = error
-    while cause.cause is not None:
-        cause = cause.cause
-    message = " ".join(cause.message.split()).partition(f"{cause.cls_name}: ")[2] or cause.message
-    return StepError(f"{step} failed: {message.strip()}", "" if cause.cls_name in PLAIN else error.to_string())
+    chain = [error]
+    while (cause := chain[-1].cause) is not None:
+        chain.append(cause)
+    told = next((each for each in chain if each.cls_name in PLAIN), chain[-1])
+    message = " ".join(told.message.split())
+    message = message.partition(f"{told.cls_name}: ")[2] or message
+    named = message if message.startswith(step) else f"{step} failed: {message}"
+    return StepError(named, "" if chain[-1].cls_name in EXPECTED else error.to_string())
 
 
 def _refuse_failed_checks(
