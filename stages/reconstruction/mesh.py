@@ -23,12 +23,15 @@ from stages.reconstruction.config import MeshConfig, TurntableConfig
 
 Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=np.float64)  # glTF's y is up, ours z
 
+EMPTY = 1e-2  # density that hides a thousandth of what lies behind the box
+
 
 def extract_mesh(lrm: LRM, planes: Triplane, config: MeshConfig) -> trimesh.Trimesh:
     """The surface where the density of one object is `config.threshold`, z up, coloured at its vertices.
 
-    The grid has `config.grid` points a side and includes the faces of the box. Raises InputError when the density
-    never crosses the threshold.
+    A model that is young or unsure may never reach the threshold: then half of its largest density is taken. The grid
+    has `config.grid` points a side and includes the faces of the box. Raises InputError when the box is as good as
+    empty.
     """
     g, half = config.grid, planes.box
     line = torch.linspace(-half, half, g, device=planes.planes.device)
@@ -39,13 +42,14 @@ def extract_mesh(lrm: LRM, planes: Triplane, config: MeshConfig) -> trimesh.Trim
             points = torch.cat((x.expand(len(yz), 1), yz), 1)
             slabs.append(lrm.query(planes, points[None])[1].view(g, g).cpu())
         density = torch.stack(slabs).numpy()
-        if not density.min() < config.threshold < density.max():
+        if density.max() < EMPTY:
             raise InputError(
-                f"no surface: densities are {density.min():.3g} to {density.max():.3g}, the mesh threshold is "
-                f"{config.threshold}; show the object larger on a plain background, or set another threshold"
+                f"no surface: the largest density is {density.max():.3g}; show the object larger on plain white, "
+                "or train the model for longer"
             )
+        threshold = min(config.threshold, float(density.max()) / 2)
         # a shell of emptiness closes what the box cuts
-        vertices, faces, _, _ = marching_cubes(np.pad(density, 1), config.threshold)
+        vertices, faces, _, _ = marching_cubes(np.pad(density, 1), threshold)
         vertices = np.clip((vertices - 1) / (g - 1) * 2 - 1, -1, 1) * half
         points = torch.from_numpy(vertices.astype(np.float32)).to(line.device)
         rgb = lrm.query(planes, points[None])[0][0].clamp(0, 1)
