@@ -169,7 +169,9 @@ def _refuse_failed_checks(
     keys = [key for key in checks if key.asset_key.to_user_string() in above]
     for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(keys).items():
         evaluation = record.evaluation
-        if evaluation and not evaluation.passed and evaluation.blocking and evaluation.severity == ERROR:
+        if not isinstance(evaluation, dg.AssetCheckEvaluation):  # planned, in a run that did not get so far
+            continue
+        if evaluation.blocking and not evaluation.passed and evaluation.severity == ERROR:
             asset = key.asset_key.to_user_string()
             raise StepError(f"{asset}: {evaluation.description} (check {key.name}); correct it and run again")
 

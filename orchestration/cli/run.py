@@ -16,7 +16,7 @@ from orchestration.cli.status import status_table
 from orchestration.errors import OrbitforgeError
 from orchestration.home import open_instance
 from orchestration.lineage.reconcile import reconcile
-from orchestration.lineage.staleness import status
+from orchestration.lineage.staleness import MISSING, AssetStatus, status
 from orchestration.pipeline import Pipeline
 from orchestration.resources.runs import free_dead_runs
 from orchestration.resources.tracking import Tracking
@@ -51,7 +51,11 @@ def run_command(
             console.print(f"put right: {finding}", style="yellow", highlight=False)
         for run_id in free_dead_runs(instance):
             console.print(f"run {run_id} was killed; its slots are free again", style="yellow", highlight=False)
-        parts = plan(here, status(here), **choice) and _execute(console, instance, here, choice)
+        states = status(here)
+        parts = plan(here, states, **choice)
+        if parts:
+            _refuse_missing_base(here, states, parts)
+            parts = _execute(console, instance, here, choice)
     seconds = time.monotonic() - began
     if parts:
         console.print(f"made {sum(len(p.assets) for p in parts)} assets in {seconds:.0f} s", style="bold green")
@@ -76,6 +80,19 @@ def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, cho
             return run_chain(defs, instance, here, announce=announce, **choice)
         finally:
             LISTENERS.remove(bars.hear)
+
+
+def _refuse_missing_base(here: Pipeline, states: list[AssetStatus], parts: list[Part]) -> None:
+    """Raise when something is needed that ships and that no part makes, and it is not there."""
+    made = {asset for part in parts for asset in part.assets}
+    read = {name for step in here.steps if step.name in made for name in step.reads}
+    ships = {step.name for step in here.steps if step.job == "base"}
+    for state in states:
+        if state.asset in (read & ships) - made and state.status == MISSING:
+            raise OrbitforgeError(
+                f"{state.asset} is missing and ships with the project: fetch it with "
+                f"`dvc pull -r sample data/{state.asset} data/ledger`, or make it in hours with `orbitforge base`"
+            )
 
 
 def _foretell(console: Console, here: Pipeline, choice: dict[str, Any]) -> None:

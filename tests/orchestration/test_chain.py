@@ -113,12 +113,16 @@ def test_a_failing_stage_stops_the_chain_and_is_named(toy, monkeypatch):
     assert toy.calls()[0] == "views 001"
 
 
-def test_a_blocking_check_holds_back_later_runs_too(toy):
+def test_a_blocking_check_holds_back_later_runs_too(toy, monkeypatch):
     @dg.asset_check(asset="manifest", blocking=True)
     def sound() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=False, description="two rows are missing")
 
     code = definitions(toy, sound)
+    monkeypatch.setenv("TOY_FAIL", "views:001")
+    with pytest.raises(StepError, match="views"):  # the check stays planned
+        run_chain(code, toy.instance, toy.pipeline)
+    monkeypatch.delenv("TOY_FAIL")
     with pytest.raises(StepError, match="sound"):
         run_chain(code, toy.instance, toy.pipeline)
     assert "model None" not in toy.calls()
