@@ -24,6 +24,8 @@ from orchestration.resources.tracking import Tracking
 if TYPE_CHECKING:
     import dagster as dg
 
+FINDINGS_TOLD = 5
+
 
 def run_command(
     *,
@@ -47,8 +49,11 @@ def run_command(
         _foretell(console, here, choice)
         return
     with open_instance() as instance:
-        for finding in reconcile(here, instance):
+        findings = reconcile(here, instance)
+        for finding in findings[:FINDINGS_TOLD]:
             console.print(f"put right: {finding}", style="yellow", highlight=False)
+        if more := findings[FINDINGS_TOLD:]:
+            console.print(f"put right: {len(more)} more of the kind", style="yellow")
         for run_id in free_dead_runs(instance):
             console.print(f"run {run_id} was killed; its slots are free again", style="yellow", highlight=False)
         states = status(here)
