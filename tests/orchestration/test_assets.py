@@ -1,0 +1,107 @@
+"""The asset modules: their steps, their stages, and the checks on what the stages wrote."""
+
+import importlib
+import inspect
+import pickle
+import pkgutil
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from orchestration import assets, pipeline
+from orchestration.assets.checks import every_sample_accounted_for, loss_is_finite
+from orchestration.steps import Step
+from orchestration.versions import code_modules
+from stages.shards import Sample, write_shard
+
+MODULES = [
+    importlib.import_module(f"{assets.__name__}.{found.name}") for found in pkgutil.iter_modules(assets.__path__)
+]
+STEPS = [module for module in MODULES if isinstance(getattr(module, "STEP", None), Step)]
+CAMERAS = {"cameras": [[0.0] * 16] * 2}
+STEP = Step("views", ("source_objects",), ("rendering",), ("stages.shards",), "toy", "shards", shards="objects")
+
+
+@pytest.mark.parametrize("module", STEPS, ids=lambda module: module.STEP.name)
+def test_a_module_holds_one_step_and_its_stage(module):
+    """The name of the module is that of the asset; what `make` imports is what the code version covers."""
+    step = module.STEP
+    assert module.__name__.rpartition(".")[2] == step.name
+    assert pickle.loads(pickle.dumps(module.make)) is module.make
+    source = inspect.getsource(module.make)
+    imported = {line.split()[1] for line in source.splitlines() if line.strip().startswith("from stages")}
+    assert imported == set(step.code)
+    assert all(section in str(pipeline.current().preset.resolved(*step.config)) for section in step.config)
+    for name in (*step.reads, *step.files):
+        assert f'inputs["{name}"]' in source, f"{step.name} reads {name} but never opens it"
+
+
+def test_stages_do_not_lean_on_orchestration():
+    for module in STEPS:
+        assert not [name for name in code_modules(module.STEP.code) if name.startswith("orchestration")]
+
+
+# checks
+
+
+@pytest.fixture
+def checked(world, monkeypatch):
+    """The toy world as the current pipeline, with one sharded step."""
+    world.pipeline = replace(world.pipeline, steps=(STEP,))
+    monkeypatch.setattr(pipeline, "current", lambda: world.pipeline)
+    return world
+
+
+def shard(world, name: str, ids: list[str], quarantined: dict[str, str | None], *, blank: bool = False) -> None:
+    folder = world.data / STEP.folder("toy", name)
+    folder.mkdir(parents=True)
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 4), dtype=np.uint8)
+    if blank:
+        pictures = np.full_like(pictures, 255)
+    write_shard(folder / "views.tar", [Sample(f"{id_}-0", pictures, CAMERAS | {"object": id_}) for id_ in ids])
+    rows = {"id": list(quarantined), "reason": list(quarantined.values())}
+    pl.DataFrame(rows, schema={"id": pl.String, "reason": pl.String}).write_parquet(folder / "quarantine.parquet")
+
+
+def verdict(check):
+    return check.op.compute_fn.decorated_fn()
+
+
+def test_every_sample_is_there_or_quarantined(checked):
+    shard(checked, "000", ["ape"], {"bee": "no triangles"})
+    result = verdict(every_sample_accounted_for(STEP, "views.tar", row="object"))
+    assert result.passed, result.description
+    assert result.metadata["quarantined"].value == 1
+
+
+@pytest.mark.parametrize("quarantined", [{}, {"bee": None}], ids=["lost", "without a reason"])
+def test_a_lost_sample_is_named(checked, quarantined):
+    shard(checked, "000", ["ape"], quarantined)
+    result = verdict(every_sample_accounted_for(STEP, "views.tar", row="object"))
+    assert not result.passed
+    assert "000: bee is neither there nor quarantined" in result.description
+
+
+def test_a_blank_picture_is_named(checked):
+    shard(checked, "000", ["ape", "bee"], {}, blank=True)
+    result = verdict(every_sample_accounted_for(STEP, "views.tar", row="object"))
+    assert "000: ape-0 is blank" in result.description
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [([1.0, 0.5], "all is well"), ([1.0, float("nan")], "loss is nan at step 1"), ([], "training.parquet is empty")],
+)
+def test_losses_are_numbers(checked, values, told):
+    step = replace(STEP, name="model", shards=None)
+    folder = checked.data / step.folder("toy")
+    folder.mkdir(parents=True)
+    rows = {"step": list(range(len(values))), "name": ["loss"] * len(values), "value": values}
+    pl.DataFrame(rows, schema={"step": pl.Int64, "name": pl.String, "value": pl.Float64}).write_parquet(
+        folder / "training.parquet"
+    )
+    result = verdict(loss_is_finite(step))
+    assert told in result.description
+    assert result.passed == (told == "all is well")
