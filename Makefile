@@ -7,7 +7,7 @@ STAMP := $(VENV)/.made-from-pyproject
 # results differ bitwise between thread counts
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test ui env check
+.PHONY: run test ui env check ship
 
 run: env
 	$(BIN)/orbitforge run $(ARGS)
@@ -23,6 +23,10 @@ check: env
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# for maintainers: data.dvc and the remote in git hold the shipped data, no more
+ship: env
+	$(BIN)/python -m orchestration.shipping
 
 env: $(STAMP)
 

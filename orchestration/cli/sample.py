@@ -7,10 +7,7 @@ from rich.console import Console
 from orchestration import paths
 from orchestration.errors import plain_errors
 from orchestration.resources.store import pull, recorded
-
-SHIPPED = ("source", "human_labels", "base_models", "ledger")
-"""Folders below data/ that come with the repository. What else data.dvc names was made here or by a colleague."""
-REMOTE = "sample"
+from orchestration.shipping import REMOTE, SHIPPED
 
 
 def fetch_sample(console: Console) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,10 +14,10 @@ from pathlib import Path
 import polars as pl
 import psutil
 
-from orchestration import paths
 from orchestration.cli.bench.registry import Row
-from orchestration.cli.sample import SHIPPED, fetch_sample
+from orchestration.cli.sample import fetch_sample
 from orchestration.errors import OrbitforgeError
+from orchestration.shipping import fresh_clone
 
 TARGET_SECONDS, TARGET_GIB = 600.0, 6.0
 """Of `make run` from a filled environment, tiny preset, two cores."""
@@ -30,7 +29,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
 
     fetch_sample(Console(stderr=True))
     with tempfile.TemporaryDirectory(prefix="orbitforge-bench-") as folder:
-        root = copy_of_project(Path(folder))
+        root = fresh_clone(Path(folder))
         report(f"running the chain in {root}")
         environment = {**os.environ, "ORBITFORGE_ROOT": str(root)}
         began = time.perf_counter()
@@ -47,18 +46,6 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         Row("whole chain", "s", seconds, target=TARGET_SECONDS if nano_or_tiny else None),
         Row("whole chain", "GiB", memory.peak(), target=TARGET_GIB if nano_or_tiny else None),
     ]
-
-
-def copy_of_project(folder: Path) -> Path:
-    """A root with the shipped data and nothing made: what a fresh clone has after its first fetch."""
-    root = paths.root()
-    shutil.copy(root / "workspace.yaml", folder)
-    shutil.copytree(root / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp"))
-    for name in SHIPPED:
-        if (root / "data" / name).is_dir():
-            shutil.copytree(root / "data" / name, folder / "data" / name)
-    subprocess.run(["git", "init", "-q", str(folder)], check=True)
-    return folder
 
 
 def _steps(root: Path, memory: _Memory) -> list[Row]:

@@ -1,0 +1,74 @@
+"""What ships with the repository: the source data, the labels, the base weights and their rows of the ledger.
+
+`python -m orchestration.shipping` (or `make ship`) makes `data.dvc` and the remote `sample` hold exactly that, ready to
+be committed. What else lies in `data/` stays where it is and is recorded again by the next run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import polars as pl
+
+from orchestration import paths, pipeline
+from orchestration.errors import OrbitforgeError
+from orchestration.lineage.ledger import MADE, Ledger, Row
+
+SHIPPED = ("source", "human_labels", "base_models", "ledger")
+"""Folders below data/. What else data.dvc names was made here or by a colleague."""
+REMOTE = "sample"
+LARGEST = 50e6
+"""Bytes of the remote `sample` over all history: it lies in git, and every clone carries it."""
+
+
+def fresh_clone(folder: Path) -> Path:
+    """A root in `folder` as a clone is after its first fetch: the shipped data, and nothing made.
+
+    Files are linked where the file system allows; stages only read them.
+    """
+    root = paths.root()
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(root / "workspace.yaml", folder)
+    shutil.copytree(root / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
+    (folder / "dvc-sample").symlink_to(root / "dvc-sample")
+    for name in SHIPPED[:-1]:
+        if (root / "data" / name).is_dir():
+            shutil.copytree(root / "data" / name, folder / "data" / name)
+    rows = [Row.of(record) for record in shipped_rows(Ledger().read()).to_dicts()]
+    Ledger(folder / "data" / "ledger").append(*rows)
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    return folder
+
+
+def shipped_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest row of each artifact that ships, and the rows of what it was made of."""
+    ships = [step.name for step in pipeline.current().steps if step.job == "base"]
+    made = rows.filter(pl.col("asset").is_in(ships) & (pl.col("kind") == MADE)).unique("folder", keep="last")
+    read = made["inputs"].explode().struct.field("row") if len(made) else pl.Series([], dtype=pl.String)
+    return rows.filter(pl.col("id").is_in([*made["id"], *read.drop_nulls()]))
+
+
+def ship() -> None:
+    """Write `data.dvc` and fill the remote. Raises OrbitforgeError when something is missing or it grows too large."""
+    root = paths.root()
+    if missing := [name for name in SHIPPED if not (root / "data" / name).is_dir()]:
+        raise OrbitforgeError(f"data/ lacks {', '.join(missing)}, which ship; make them first")
+    paths.work().mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=paths.work()) as name:
+        clone = fresh_clone(Path(name) / "clone")
+        (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {root / '.dvc' / 'cache'}\n")
+        for arguments in (["add", "--quiet", "data"], ["push", "--quiet", "-r", REMOTE, "data"]):
+            subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=clone, check=True)
+        shutil.copy(clone / "data.dvc", root / "data.dvc")
+    size = sum(file.stat().st_size for file in (root / "dvc-sample").rglob("*") if file.is_file())
+    print(f"data.dvc names what ships; the remote {REMOTE!r} holds {size / 1e6:.1f} MB: commit data.dvc and dvc-sample")
+    if size > LARGEST:
+        raise OrbitforgeError(f"the remote {REMOTE!r} is larger than {LARGEST / 1e6:.0f} MB; ship less")
+
+
+if __name__ == "__main__":
+    ship()
