@@ -65,3 +65,25 @@ def test_a_step_sees_its_own_sections_only():
     assert tiny.resolved("rendering.size") == {"rendering.size": tiny.rendering.size}
     with pytest.raises(PresetError, match="no section 'rendring'"):
         tiny.resolved("rendring")
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_stages_of_a_preset_fit_together(name):
+    preset = load_preset(name)
+    base, lrm = preset.base, preset.pretrain.model
+    assert base.encoder.encoder == lrm.encoder
+    assert base.video.video.size == preset.rendering.size
+    assert preset.rendering.views % base.video.video.frames == 0
+    assert base.video.bank.rendering.views % base.video.video.frames == 0
+
+
+def test_small_presets_share_the_shipped_base_weights():
+    assert load_preset("nano").base == load_preset("tiny").base == load_preset("small-cpu").base
+
+
+def test_the_paper_preset_is_the_published_model():
+    model = load_preset("paper").pretrain.model
+    assert (model.width, model.layers, model.heads, model.channels) == (1024, 16, 16, 80)
+    assert (model.encoder.image_size, model.encoder.width) == (512, 768)
+    assert not model.align
+    assert model.view_channels == 0
