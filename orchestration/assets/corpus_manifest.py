@@ -6,6 +6,7 @@ import polars as pl
 from orchestration import paths, pipeline
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import Events, declared
+from orchestration.assets.previews import table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -30,6 +31,7 @@ def make(work: Work) -> None:
         work.preset.quality,
         report=lambda facts: work.report({"metrics": facts}),
     )
+    table(work, pl.read_parquet(work.output / "summary.parquet"), "verdicts")
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))

@@ -5,6 +5,7 @@ import dagster as dg
 from orchestration.artifacts import materialise
 from orchestration.assets.checks import loss_is_finite
 from orchestration.assets.declare import DEVICE, Events, declared
+from orchestration.assets.previews import loss_curves
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -33,6 +34,7 @@ def make(work: Work) -> None:
         report=work.report,
         loggers=work.loggers,
     )
+    loss_curves(work)
 
 
 @dg.asset(**declared(STEP, kinds={"pytorch", "safetensors"}, pool=DEVICE))

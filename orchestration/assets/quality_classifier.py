@@ -4,6 +4,7 @@ import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import DEVICE, Events, declared
+from orchestration.assets.previews import table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -17,6 +18,8 @@ STEP = Step(
 
 
 def make(work: Work) -> None:
+    import polars as pl
+
     from stages.quality.classifier import train_classifier
 
     train_classifier(
@@ -27,6 +30,7 @@ def make(work: Work) -> None:
         seed=work.seed,
         report=work.report,
     )
+    table(work, pl.read_parquet(work.output / "report.parquet"), "report")
 
 
 @dg.asset(**declared(STEP, kinds={"scikitlearn", "safetensors"}, pool=DEVICE))

@@ -4,6 +4,7 @@ import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import Events, declared
+from orchestration.assets.previews import table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -18,6 +19,8 @@ STEP = Step(
 
 
 def make(work: Work) -> None:
+    import polars as pl
+
     from stages.quality.labels import label_shard
 
     label_shard(
@@ -30,6 +33,8 @@ def make(work: Work) -> None:
         seed=work.seed,
         report=work.report,
     )
+    labels = pl.read_parquet(work.output / "labels.parquet")
+    table(work, labels.select("id", "score", "elevation", "fault").sort("score", descending=True), "labels")
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "pytorch"}))

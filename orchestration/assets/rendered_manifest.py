@@ -4,6 +4,7 @@ import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import Events, declared
+from orchestration.assets.previews import table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -17,9 +18,13 @@ STEP = Step(
 
 
 def make(work: Work) -> None:
+    import polars as pl
+
     from stages.rendering.manifest import write_manifest
 
     write_manifest(work.inputs["rendered_views"], work.output)
+    rows = pl.read_parquet(work.output / "manifest.parquet")
+    table(work, rows.group_by("split", "reason").len("orbits").sort("split", "reason"), "splits")
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))

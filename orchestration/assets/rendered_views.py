@@ -5,6 +5,7 @@ import dagster as dg
 from orchestration.artifacts import materialise
 from orchestration.assets.checks import every_sample_accounted_for
 from orchestration.assets.declare import Events, declared
+from orchestration.assets.previews import contact_sheet
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -26,6 +27,7 @@ def make(work: Work) -> None:
     source = work.inputs["source_objects"]
     objects = pl.read_parquet(source / "objects.parquet")
     render_shard(objects, source, work.output, work.preset.rendering, seed=work.seed, report=work.report)
+    contact_sheet(work, "views.tar")
 
 
 @dg.asset(**declared(STEP, kinds={"webdataset", "numba"}))

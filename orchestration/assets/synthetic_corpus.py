@@ -5,6 +5,7 @@ import dagster as dg
 from orchestration.artifacts import materialise
 from orchestration.assets.checks import every_sample_accounted_for
 from orchestration.assets.declare import DEVICE, Events, declared
+from orchestration.assets.previews import contact_sheet
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -34,6 +35,7 @@ def make(work: Work) -> None:
         seed=work.seed,
         report=work.report,
     )
+    contact_sheet(work, "clips.tar")
 
 
 @dg.asset(**declared(STEP, kinds={"webdataset", "diffusers"}, pool=DEVICE))

@@ -9,10 +9,12 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from orchestration import assets, pipeline
+from orchestration.assets import previews
 from orchestration.assets.checks import every_sample_accounted_for, loss_is_finite
-from orchestration.steps import Step
+from orchestration.steps import Step, Work
 from orchestration.versions import code_modules
 from stages.shards import Sample, write_shard
 
@@ -105,3 +107,33 @@ def test_losses_are_numbers(checked, values, told):
     result = verdict(loss_is_finite(step))
     assert told in result.description
     assert result.passed == (told == "all is well")
+
+
+# previews
+
+
+@pytest.fixture
+def work(tmp_path) -> Work:
+    (tmp_path / "output").mkdir()
+    where = {"inputs": {}, "output": tmp_path / "output", "scratch": tmp_path / "scratch"}
+    return Work("toy", None, preset=pipeline.current().preset, seed=0, report=lambda _: None, **where)
+
+
+def test_a_contact_sheet_shows_the_first_samples(work):
+    pictures = np.random.default_rng(0).integers(0, 255, (16, 8, 8, 4), dtype=np.uint8)
+    write_shard(work.output / "views.tar", [Sample(f"s{n:02d}", pictures, CAMERAS) for n in range(11)])
+    previews.contact_sheet(work, "views.tar")
+    sheet = Image.open(work.scratch / "preview" / "views.png")
+    assert sheet.size == (previews.VIEWS * previews.SIDE, previews.SAMPLES * previews.SIDE)
+    assert np.asarray(sheet)[-previews.SIDE :, -previews.SIDE :].std() > 0
+
+
+def test_curves_and_figures_of_a_training(work):
+    rows = [(step, "loss", 1 / (step + 1)) for step in range(5)] + [(5, "held_out", 0.25)]
+    curve = pl.DataFrame(rows, schema=["step", "name", "value"], orient="row")
+    (work.output / "video").mkdir()
+    curve.write_parquet(work.output / "video" / "training.parquet")
+    previews.loss_curves(work)
+    folder = work.scratch / "preview"
+    assert Image.open(folder / "video_training.png").size[0] > 300
+    assert "| held_out | 0.25 |" in (folder / "video_training_figures.md").read_text()

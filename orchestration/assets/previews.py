@@ -1,0 +1,78 @@
+"""Pictures and tables that Dagster shows beside an artifact; no part of it, and no part of its version."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from itertools import islice
+from pathlib import Path
+
+import polars as pl
+from PIL import Image
+
+from orchestration.steps import Work
+
+SAMPLES, VIEWS, SIDE = 8, 8, 64
+"""Of a contact sheet: rows, columns and pixels a side of one view."""
+
+
+def contact_sheet(work: Work, archive: str) -> None:
+    """The first samples of an archive of views, a row each, on white."""
+    rows: dict[str, list[Image.Image]] = {}
+    with tarfile.open(work.output / archive) as tar:
+        for member in tar:
+            id_, _, rest = member.name.partition(".")
+            if id_ not in rows and len(rows) == SAMPLES:
+                break
+            pictures = rows.setdefault(id_, [])
+            if rest.endswith((".png", ".webp")) and (file := tar.extractfile(member)):
+                pictures.append(Image.open(io.BytesIO(file.read())).convert("RGBA"))
+    sheet = Image.new("RGB", (VIEWS * SIDE, max(1, len(rows)) * SIDE), "white")
+    for row, pictures in enumerate(rows.values()):
+        for column, picture in enumerate(islice(pictures, 0, None, max(1, len(pictures) // VIEWS))):
+            small = picture.resize((SIDE, SIDE))
+            sheet.paste(small, (column * SIDE, row * SIDE), small)
+    sheet.save(_folder(work) / f"{Path(archive).stem}.png")
+
+
+def loss_curves(work: Work) -> None:
+    """Each training.parquet of the output: what was logged at several steps as curves, the rest as a table."""
+    from matplotlib.figure import Figure
+
+    for file in sorted(work.output.rglob("training.parquet")):
+        name = "_".join((*file.relative_to(work.output).parts[:-1], "training"))
+        curve = pl.read_parquet(file)
+        often = curve.group_by("name").len().filter(pl.col("len") > 2)["name"].sort().to_list()
+        figure = Figure(figsize=(7, 3), layout="constrained")
+        axes = figure.subplots()
+        for each in often:
+            values = curve.filter(pl.col("name") == each)
+            axes.plot(values["step"], values["value"], label=each, linewidth=1)
+        if often and (curve.filter(pl.col("name").is_in(often))["value"] > 0).all():
+            axes.set_yscale("log")
+        axes.set_xlabel("step")
+        if often:
+            axes.legend(fontsize="small")
+        figure.savefig(_folder(work) / f"{name}.png", dpi=100)
+        once = curve.filter(~pl.col("name").is_in(often)).select("name", "value")
+        if len(once):
+            table(work, once, f"{name}_figures")
+
+
+def table(work: Work, rows: pl.DataFrame, name: str) -> None:
+    """A Markdown table, at most 50 rows."""
+    lines = [f"**{name.replace('_', ' ')}**", "", f"| {' | '.join(rows.columns)} |", "|---" * rows.width + "|"]
+    lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows.head(50).iter_rows()]
+    if len(rows) > 50:
+        lines.append(f"\nand {len(rows) - 50} more")
+    (_folder(work) / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _folder(work: Work) -> Path:
+    folder = work.scratch / "preview"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
