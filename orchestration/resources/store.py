@@ -50,9 +50,10 @@ def remotes() -> dict[str, str]:
     }
 
 
-def pull(targets: Sequence[str], remote: str | None = None) -> int:
+def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = True) -> int:
     """Fetch `targets` (paths such as `data/source`) and put them in place; returns how many files came.
 
+    Without `place` they come into the cache alone, and with them the list of all that `data.dvc` names.
     Raises OrbitforgeError for a remote that is not configured or lacks the data.
     """
     known = remotes()
@@ -67,6 +68,8 @@ def pull(targets: Sequence[str], remote: str | None = None) -> int:
 
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
+            if not place:
+                return int(repo.fetch(targets=here, remote=remote))
             done = repo.pull(targets=here, remote=remote)
         except (DvcException, OSError) as error:
             words = " ".join(str(error).split())

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from orchestration import pipeline
 from orchestration.cli.main import app
 from orchestration.home import prepare_home
+from orchestration.resources.store import recorded
 
 ROOT = Path(__file__).parents[2]
 POINTER = """outs:
@@ -90,6 +91,15 @@ def test_an_interrupted_fetch_is_finished(project):
     (project / ".work" / "fetching-sample").touch()
     fetching("run", "--dry-run")
     assert len(list((project / "data" / "source" / "meshes").glob("*.glb"))) == 68
+
+
+def test_a_pointer_that_came_with_git_is_understood(project):
+    """All folders are there, the cache is not: DVC could not add to what it cannot read."""
+    shutil.copytree(ROOT / "data" / "source", project / "data" / "source", copy_function=shutil.copy)
+    for name in ("human_labels", "base_models", "ledger"):
+        (project / "data" / name).mkdir()
+    fetching("run", "--dry-run")
+    assert recorded()
 
 
 def test_a_missing_remote_is_named(project):

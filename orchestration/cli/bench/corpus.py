@@ -1,4 +1,7 @@
-"""Do generated clips circle their object? Figures beside rendered truth, and the sheets that an eye can judge."""
+"""Do generated clips circle their object? Figures beside rendered truth, and the sheets that an eye can judge.
+
+A sheet shows input, generated clip, the fine-tuned LRM's reconstruction of the same input, and truth.
+"""
 
 from __future__ import annotations
 
@@ -19,27 +22,31 @@ UNITS = {"first_frame": "dB", "pooled": "dB", "anti_cosine": "cosine", "chroma_s
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Each object of a split as it is, from cameras that no training view has; writes runs/<preset>/clips-*.png.
+    """Each object of a split as it is, from cameras that no training view has; writes runs/<preset>/<split>.png.
 
     The peer of `pooled` is a clip that repeats its first frame.
     """
     from models.checkpoints import load
-    from models.config import VideoConfig
+    from models.config import LRMConfig, VideoConfig
+    from models.lrm import LRM
     from models.video import VideoModel
+    from stages.evaluation.held_out import reconstructed
     from stages.video.figures import clip_figures
     from stages.video.measure import generated, orbits_from_new_cameras
     from stages.video.sheets import save_sheet
 
     here = pipeline.current()
-    folder = paths.data() / here.preset.name / "video_model"
-    if not folder.is_dir():
-        raise OrbitforgeError(f"{folder} is missing; run `orbitforge run` first")
-    model = load(folder, VideoConfig, VideoModel)
+    home = paths.data() / here.preset.name
+    for name in ("video_model", "lrm_finetuned"):
+        if not (home / name).is_dir():
+            raise OrbitforgeError(f"{home / name} is missing; run `orbitforge run` first")
+    model = load(home / "video_model", VideoConfig, VideoModel)
+    lrm = load(home / "lrm_finetuned", LRMConfig, LRM.from_config)
     objects = here.table("objects")
     rows: list[Row] = []
     for split, copies in COPIES.items():
         chosen = objects.filter(pl.col("split") == split)
-        truth = orbits_from_new_cameras(
+        truth, cameras = orbits_from_new_cameras(
             chosen,
             paths.data() / here.preset.source.folder,
             here.preset.rendering,
@@ -51,8 +58,9 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         clips = generated(model, truth, steps=here.preset.corpus.steps, seed=here.preset.seed)
         seconds = time.process_time() - began
         figures = clip_figures(clips, truth)
-        sheet = paths.root() / "runs" / here.preset.name / f"clips-{split}.png"
-        save_sheet(sheet, truth[::copies], clips[::copies])
+        sheet = paths.root() / "runs" / here.preset.name / f"{split}.png"
+        rebuilt = reconstructed(lrm, truth[::copies, 0], cameras[::copies]).rgb
+        save_sheet(sheet, truth[::copies, :1], clips[::copies], rebuilt, truth[::copies])
         report(f"{split}: {len(chosen)} objects, {len(truth)} clips, {sheet.relative_to(paths.root())}")
         for name, unit in UNITS.items():
             target = TARGETS.get(name) if split == TRAIN else None
