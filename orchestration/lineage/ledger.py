@@ -107,6 +107,7 @@ class Row:
         content = {name: getattr(self, name) for name in self.__dataclass_fields__}
         content["files"] = [file._asdict() for file in sorted(self.files)]
         content["inputs"] = [input_._asdict() for input_ in self.inputs]
+        content["seconds"] = float(self.seconds)  # a whole number would come back as another, and change the id
         return content
 
 
