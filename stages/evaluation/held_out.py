@@ -44,22 +44,22 @@ def input_view(orbits: Orbits, protocol: ProtocolConfig) -> int:
     return int(away.abs().argmin())
 
 
-@torch.no_grad()
 def single_image(model: LRM, orbits: Orbits, protocol: ProtocolConfig) -> Predictions:
     """Every view of every orbit, reconstructed from the input view alone."""
-    model.eval()
     view = input_view(orbits, protocol)
+    return reconstructed(model, orbits.rgb[:, view].float() / 255, orbits.cameras, view)
+
+
+@torch.no_grad()
+def reconstructed(model: LRM, images: Float[Tensor, "n 3 s s"], cameras: Camera, view: int = 0) -> Predictions:
+    """What all `cameras` [n, v] see of the objects in `images`, each taken by its camera number `view`."""
+    model.eval()
     rgb, alpha = [], []
-    for row in range(len(orbits.ids)):
-        image = orbits.rgb[row : row + 1, view].float() / 255
-        cameras = orbits.cameras[row]
-        source = cameras[view]
+    for row, image in enumerate(images):
+        source = cameras[row][view]
         own = source.relative_to(source)
-        seen = model.render(
-            model.planes(image, Camera(own.pose[None], own.intrinsics[None])),
-            cameras.relative_to(source)[None],
-            orbits.rgb.shape[-1],
-        )
+        planes = model.planes(image[None], Camera(own.pose[None], own.intrinsics[None]))
+        seen = model.render(planes, cameras[row].relative_to(source)[None], image.shape[-1])
         rgb.append(seen.rgb[0].clamp(0, 1))
         alpha.append(seen.weight[0, :, 0])
     return Predictions(torch.stack(rgb), torch.stack(alpha))

@@ -21,12 +21,13 @@ from stages.shards import composite
 
 def orbits_from_new_cameras(
     objects: pl.DataFrame, meshes: Path, rendering: RenderingConfig, *, frames: int, copies: int, seed: int
-) -> Float[Tensor, "n f 3 s s"]:
+) -> tuple[Float[Tensor, "n f 3 s s"], Camera]:
     """`copies` orbits of each object as it is, at elevations and starting azimuths that no training view has.
 
-    `file` is below `meshes`. Raises MeshError for an object that cannot be rendered.
+    `file` is below `meshes`. Returns the clips and their cameras [n, f]. Raises MeshError for an object that cannot be
+    rendered.
     """
-    clips = []
+    clips, numbers = [], []
     for row in objects.sort("id").to_dicts():
         mesh = load_mesh(meshes / row["file"], rendering)
         for copy in range(copies):
@@ -34,7 +35,8 @@ def orbits_from_new_cameras(
             elevation, azimuth = rng.uniform(*rendering.elevation), rng.uniform(0, 360)
             cameras = Camera.orbit(frames, elevation, rendering.radius, rendering.focal, azimuth)
             clips.append(composite(render(mesh, cameras, rendering).rgba))
-    return torch.from_numpy(np.stack(clips))
+            numbers.append(cameras.numbers())
+    return torch.from_numpy(np.stack(clips)), Camera.from_numbers(torch.stack(numbers))
 
 
 def generated(
