@@ -11,7 +11,7 @@ from stages.rendering.config import RenderingConfig
 
 
 class FeaturesConfig(BaseModel):
-    """The image embedding behind every label."""
+    """What is measured of a clip: the image embedding, and silhouettes against the cameras of an orbit."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -19,19 +19,25 @@ class FeaturesConfig(BaseModel):
         "dinov2", description="open_clip reads open_clip_model.safetensors in the encoder's folder"
     )
     open_clip_model: str = Field("ViT-B-32", description="architecture name, with backbone open_clip")
+    radius: float = Field(1.5, gt=1, description="distance of the orbit's cameras, as rendered")
+    focal: float = Field(0.75, gt=0, description="over the image width, as rendered")
     batch: int = Field(16, gt=0, description="clips embedded at once; part of the bytes through floating point")
 
 
 class ElevationConfig(BaseModel):
-    """The estimator of a clip's elevation: a small MLP on the embedding of each view, averaged over the clip."""
+    """The estimator of a clip's elevation: a small MLP on each view's embedding and the clip's carving profile,
+    averaged over the views."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hidden: int = Field(64, gt=0)
     dropout: float = Field(0.2, ge=0, lt=1)
-    copies: int = Field(6, gt=0, description="mirrored, recoloured, weathered copies of each training orbit")
+    views: int = Field(8, ge=2, description="views of the clips to be labelled; orbits with more are thinned out")
+    copies: int = Field(6, gt=0, description="recoloured, mirrored, weathered, bent copies of each training orbit")
+    doubt: float = Field(0.5, ge=0, lt=1, description="share of training views shown with another clip's embedding")
+    bend: float = Field(0.03, ge=0, description="how far copies are bent at most, in image sizes; generated clips are")
     training: TrainingConfig = TrainingConfig.model_validate(
-        {"steps": 600, "batch": 256, "learning_rate": 2e-3, "warmup": 20, "weight_decay": 0.05, "ema": 0.98}
+        {"steps": 1000, "batch": 256, "learning_rate": 2e-3, "warmup": 20, "weight_decay": 0.05, "ema": 0.98}
     )
 
 
@@ -40,8 +46,10 @@ class ClassifierConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    components: int = Field(16, gt=0, description="principal components kept of the pooled embedding")
-    penalty: float = Field(3.0, gt=0, description="C of the SVM: the price of a clip on the wrong side")
+    components: int = Field(
+        4, gt=0, description="principal components kept of the pooled embedding; more labels can tell more apart"
+    )
+    penalty: float = Field(2.0, gt=0, description="C of the SVM: the price of a clip on the wrong side")
     folds: int = Field(5, ge=2, description="of the cross-validation; an object is in one fold only")
     precision: float = Field(
         0.9, gt=0, le=1, description="wanted among accepted clips; the threshold is the lowest that reaches it"

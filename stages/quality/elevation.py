@@ -1,10 +1,10 @@
-"""The height from which a clip is seen: an MLP on the embedding of each view, averaged over the clip (VFusion3D, 2024).
+"""The height from which a clip is seen: an MLP on image embeddings (VFusion3D, 2024), told what carving says as well.
 
     train_elevation(manifest, views, encoder, output, scratch, config, *, seed, report, loggers=None)
         manifest  rendered_manifest's manifest.parquet
         views     folder of rendered_views, one sub-folder a shard, each with views.tar
         -> output/{config.json, model.safetensors, training.parquet}
-    load_elevation(folder) -> Elevation;  elevation.degrees(vectors of one clip) -> (mean, spread over views)
+    load_elevation(folder) -> Elevation;  elevation.degrees(Observation.views) -> (mean, spread over views)
 
 It learns on training objects and is measured on the others, in degrees, beside a predictor that always says the median.
 """
@@ -25,8 +25,11 @@ from torch import Tensor, nn
 from models.checkpoints import load, save
 from stages.base.images import weathered
 from stages.objects.splits import HELD_OUT, TRAIN, VALIDATION
-from stages.quality.config import QualityConfig
-from stages.quality.features import Embedder, load_embedder
+from stages.quality.bending import bent
+from stages.quality.carving import ELEVATIONS
+from stages.quality.config import ElevationConfig, QualityConfig
+from stages.quality.features import load_embedder
+from stages.quality.observe import observe_images
 from stages.rendering.variants import colour_matrix, recoloured
 from stages.seeds import numpy_generator, sample_seed, torch_generator
 from stages.shards import Sample, composite, read_shard
@@ -103,15 +106,14 @@ def train_elevation(
     orbits: dict[str, list[tuple[np.ndarray, float]]] = {TRAIN: [], VALIDATION: [], HELD_OUT: []}
     vectors, targets = [], []
     for sample in _orbits(manifest, views):
-        height = float(sample.meta["elevation"])
-        clean = _embedded(embedder, torch.from_numpy(composite(sample.views)))
-        orbits[sample.meta["split"]].append((clean, height))
-        if sample.meta["split"] != TRAIN:
-            continue
-        for copy in range(settings.copies):
-            vectors.append(clean if copy == 0 else _copy(embedder, sample, seed, copy))
-            targets.append(np.full(len(clean), height, dtype=np.float32))
-        report({"message": f"embedded {sample.id}"})
+        split, height = sample.meta["split"], float(sample.meta["elevation"])
+        copies = [_clip(sample, settings, seed, copy) for copy in range(settings.copies if split == TRAIN else 1)]
+        seen = [clip.views for clip in observe_images(embedder, copies, config)]
+        orbits[split].append((seen[0], height))
+        if split == TRAIN:
+            vectors += seen
+            targets += [np.full(len(clip), height, dtype=np.float32) for clip in seen]
+        report({"message": f"observed {sample.id}"})
     if not vectors:
         raise ValueError(f"{views} holds no rendered orbit of a {TRAIN!r} object; render some first")
     x, y = torch.from_numpy(np.concatenate(vectors)), torch.from_numpy(np.concatenate(targets))
@@ -126,8 +128,11 @@ def train_elevation(
     goal = (y - model.middle) / model.range
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(x), (settings.training.batch,), generator=generator)
-        return x[chosen], goal[chosen]
+        chosen, other = torch.randint(len(x), (2, settings.training.batch), generator=generator)
+        # the encoder knows the training objects better than it will know any other: do not believe it every time
+        doubted = torch.rand(len(chosen), 1, generator=generator) < settings.doubt
+        embedding = torch.where(doubted, x[other, : -len(ELEVATIONS)], x[chosen, : -len(ELEVATIONS)])
+        return torch.cat((embedding, x[chosen, -len(ELEVATIONS) :]), 1), goal[chosen]
 
     def loss(module: nn.Module, batch: tuple[Tensor, Tensor], generator: torch.Generator) -> Mapping[str, Tensor]:
         return {"loss": (module(batch[0]) - batch[1]).abs().mean()}
@@ -173,15 +178,18 @@ def _orbits(manifest: Path, views: Path) -> Iterator[Sample]:
                 yield sample
 
 
-def _copy(embedder: Embedder, sample: Sample, seed: int, copy: int) -> Float[np.ndarray, "v d"]:
-    """The orbit in other colours, weathered, every second time mirrored: none of it changes the elevation."""
+def _clip(sample: Sample, config: ElevationConfig, seed: int, copy: int) -> Float[np.ndarray, "v 3 h w"]:
+    """A clip of `config.views` from an orbit; copy 0 as it is. The others are changed in ways that leave the elevation:
+    other colours and start, softness, every second time mirrored (which turns the orbit's direction, so the order is
+    turned too), every third time bent like a generated clip."""
     rng = numpy_generator(seed, sample.id, copy)
-    views = recoloured(sample.views, colour_matrix(rng, 1.0))
+    stride = max(1, len(sample.views) // config.views)
+    if copy == 0:
+        return composite(sample.views[::stride])
+    views = recoloured(np.roll(sample.views, rng.integers(len(sample.views)), 0)[::stride], colour_matrix(rng, 1.0))
     if copy % 2:
-        views = views[:, :, ::-1]
-    images = torch.from_numpy(composite(views))
-    return _embedded(embedder, weathered(images, torch_generator(seed, sample.id, copy)))
-
-
-def _embedded(embedder: Embedder, images: Float[Tensor, "v 3 h w"]) -> Float[np.ndarray, "v d"]:
-    return embedder(images).numpy()
+        views = views[::-1, :, ::-1]
+    images = composite(views)
+    if copy % 3 == 0:
+        images = np.stack([bent(view, (0, config.bend), rng) for view in images]).astype(np.float32)
+    return weathered(torch.from_numpy(images), torch_generator(seed, sample.id, copy)).numpy()

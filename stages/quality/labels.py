@@ -21,6 +21,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from stages.quality.carving import ELEVATIONS
+from stages.quality.carving import statistics as carved
 from stages.quality.classifier import load_classifier
 from stages.quality.clips import ORIGIN, Broken, read_clips
 from stages.quality.config import QualityConfig
@@ -33,6 +35,7 @@ from stages.shards import Sample
 
 STATISTICS = (
     *measure(np.ones((2, 3, 4, 4), dtype=np.float32), np.zeros((2, 4, 4), dtype=bool)),
+    *carved(np.zeros(len(ELEVATIONS), dtype=np.float32)),
     *agreement(np.ones((2, 1), dtype=np.float32)),
 )
 SCHEMA: dict[str, Any] = {

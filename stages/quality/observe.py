@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from stages.quality.carving import carve
+from stages.quality.carving import statistics as carved
 from stages.quality.config import QualityConfig
 from stages.quality.features import Embedder, agreement, embed_clips, pooled
 from stages.quality.masks import foreground
@@ -16,7 +18,8 @@ from stages.shards import Sample, composite
 
 @dataclass(frozen=True)
 class Observation:
-    """`views` holds the embedding of each view, `embedding` their mean and standard deviation."""
+    """`views` holds what is known of each view (its embedding, the clip's carving profile), `embedding` mean and
+    standard deviation of the embeddings."""
 
     mask: Bool[np.ndarray, "v h w"]
     views: Float[np.ndarray, "v d"]
@@ -27,11 +30,21 @@ class Observation:
 def observe(embedder: Embedder, clips: list[Sample], config: QualityConfig) -> list[Observation]:
     """Observe clips in batches that are cut at fixed places, so that a list always gives the same numbers."""
     observations: list[Observation] = []
-    size = config.features.batch
-    for start in range(0, len(clips), size):
-        images = [composite(clip.views) for clip in clips[start : start + size]]
-        for pixels, vectors in zip(images, embed_clips(embedder, images), strict=True):
-            mask = foreground(pixels, config.whiteness)
-            statistics = {**measure(pixels, mask), **agreement(vectors)}
-            observations.append(Observation(mask, vectors, pooled(vectors), statistics))
+    for start in range(0, len(clips), config.features.batch):
+        images = [composite(clip.views) for clip in clips[start : start + config.features.batch]]
+        observations += observe_images(embedder, images, config)
+    return observations
+
+
+def observe_images(
+    embedder: Embedder, clips: list[Float[np.ndarray, "v 3 h w"]], config: QualityConfig
+) -> list[Observation]:
+    """Observe clips given as RGB on white in 0..1, in one batch."""
+    observations: list[Observation] = []
+    for images, vectors in zip(clips, embed_clips(embedder, clips), strict=True):
+        mask = foreground(images, config.whiteness)
+        profile = carve(mask, config.features)
+        statistics = {**measure(images, mask), **carved(profile), **agreement(vectors)}
+        views = np.concatenate((vectors, np.tile(profile, (len(vectors), 1))), 1)
+        observations.append(Observation(mask, views, pooled(vectors), statistics))
     return observations

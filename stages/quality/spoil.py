@@ -20,6 +20,7 @@ from scipy import ndimage
 
 from models.camera import Camera
 from stages.base.views import training_rows
+from stages.quality.bending import bent
 from stages.quality.config import LabelsConfig
 from stages.quality.judged import BAD, GOOD, SCHEMA
 from stages.rendering.mesh import Mesh, MeshError, load_mesh
@@ -135,14 +136,7 @@ def smeared(views: Views, rng: Generator) -> Views:
 
 def melted(views: Views, rng: Generator) -> Views:
     """shapes flow: every view but the first is bent by itself"""
-    size = views.shape[-1]
-    bent = [views[0]]
-    for view in views[1:]:
-        flow = ndimage.gaussian_filter(rng.normal(size=(2, size, size)), (0, size / 10, size / 10), mode="nearest")
-        flow *= rng.uniform(0.05, 0.08) * size / flow.std()
-        where = np.mgrid[:size, :size] + flow
-        bent.append(np.stack([ndimage.map_coordinates(c, where, order=1, cval=1.0) for c in view]))
-    return np.stack(bent)
+    return np.stack([views[0], *(bent(view, (0.05, 0.08), rng) for view in views[1:])])
 
 
 def jittered(views: Views, rng: Generator) -> Views:

@@ -16,6 +16,7 @@ from models.checkpoints import save
 from models.config import EncoderConfig
 from models.encoder import Encoder
 from stages.objects.splits import HELD_OUT, TRAIN, VALIDATION, split_of
+from stages.quality.carving import ELEVATIONS, carve
 from stages.quality.classifier import _fitted, _matrices, _Projection, load_classifier, train_classifier
 from stages.quality.clips import read_clips
 from stages.quality.config import ClassifierConfig, FeaturesConfig, LabelsConfig, QualityConfig
@@ -418,3 +419,28 @@ def test_elevation_estimator_loads_from_its_folder_alone(estimator: Path) -> Non
     mean, spread = model.degrees(np.zeros((8, model.centre.numel()), dtype=np.float32))
     assert np.isfinite(mean)
     assert spread == pytest.approx(0, abs=1e-4)
+
+
+def test_carving_finds_the_elevation_and_tells_orbits_from_others(home: Path, objects: pl.DataFrame) -> None:
+    rng = np.random.default_rng(0)
+    found, true, clean, wrong = [], [], [], []
+    for row in objects.to_dicts():
+        for height in (5.0, 20.0, 40.0):
+            images = composite(orbit(home, row, height, 10).views)
+            profile = carve(foreground(images, 0.08), CONFIG.features)
+            found.append(ELEVATIONS[int(profile.argmax())])
+            true.append(height)
+            clean.append(profile.max())
+            turned = SPOILS["shuffled"](images, rng)
+            wrong.append(carve(foreground(turned, 0.08), CONFIG.features).max())
+    assert np.abs(np.subtract(found, true)).mean() < 5
+    assert np.mean(clean) > np.mean(wrong) + 0.1
+    empty = np.zeros((8, 32, 32), dtype=bool)
+    assert (carve(empty, CONFIG.features) == 0).all()
+
+
+def test_carving_hardly_depends_on_the_image_size(home: Path, objects: pl.DataFrame) -> None:
+    row = objects.to_dicts()[0]
+    mask = orbit(home, row, 20).views[..., 3] > 127
+    large = np.repeat(np.repeat(mask, 4, axis=1), 4, axis=2)
+    np.testing.assert_array_equal(carve(large, CONFIG.features), carve(mask, CONFIG.features))
