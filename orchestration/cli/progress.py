@@ -21,10 +21,10 @@ class Bars:
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
-            BarColumn(bar_width=12),
+            BarColumn(bar_width=12, table_column=Column(min_width=12)),
             TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
