@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-NOTE_WIDTH = 48
+BESIDES = 48
+"""Columns that all but the note take."""
 
 
 class Bars:
@@ -22,11 +23,12 @@ class Bars:
         self.progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
             BarColumn(bar_width=12, table_column=Column(min_width=12)),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(no_wrap=True, min_width=4)),
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
             console=console,
         )
+        self._width = max(20, console.width - BESIDES)
         self._tasks: dict[str, TaskID] = {}
         self._shards: dict[str, int] = {}
         self._done: dict[str, dict[str | None, float]] = {}
@@ -54,7 +56,7 @@ class Bars:
             done[shard] = min(1.0, event["step"] / event["of"])
         share = sum(done.values()) / max(1, self._shards.get(asset, 1), len(done))
         where = "" if shard is None else f"{shard}  "
-        self.progress.update(self._tasks[asset], completed=share, note=(where + _note(event))[:NOTE_WIDTH])
+        self.progress.update(self._tasks[asset], completed=share, note=(where + _note(event))[: self._width])
 
     def _finish(self, assets: Any) -> None:
         for asset in assets:

@@ -157,7 +157,8 @@ class Tracking(dg.ConfigurableResource):
 
         import mlflow
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells each of its migrations
+        for chatty in ("alembic", "mlflow.store.db.utils"):  # they tell each of their migrations
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
         return mlflow.MlflowClient(self.tracking_uri)
 
