@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dagster._utils.error import SerializableErrorInfo
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+NO_RETRY = {"dagster/max_retries": "0"}
+"""A daemon cannot start again what lives in a process of its own; the next `orbitforge run` goes on from there."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ERROR = dg.AssetCheckSeverity.ERROR
 PLAIN = {"OrbitforgeError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
@@ -134,7 +136,7 @@ def _run(
         instance=instance,
         run_id=run_id,
         asset_selection=[dg.AssetKey(asset) for asset in part.assets],
-        tags={**tags, **run_tags(), **span},
+        tags={**tags, **run_tags(), **span, **NO_RETRY},
         run_config=QUIET,
         raise_on_error=False,
     )

@@ -79,6 +79,7 @@ def test_the_chain_runs_once_and_then_finds_nothing(toy):
     assert planned(toy) == []
     assert run_chain(code, toy.instance, toy.pipeline) == []
     assert toy.instance.get_materialized_partitions(dg.AssetKey("clips")) == {"000", "001"}
+    assert {run.tags["dagster/max_retries"] for run in toy.instance.get_runs()} == {"0"}
 
 
 def test_one_new_object_reaches_only_what_it_changes(toy):
