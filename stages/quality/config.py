@@ -33,7 +33,7 @@ class ElevationConfig(BaseModel):
     hidden: int = Field(64, gt=0)
     dropout: float = Field(0.2, ge=0, lt=1)
     views: int = Field(8, ge=2, description="views of the clips to be labelled; orbits with more are thinned out")
-    copies: int = Field(6, gt=0, description="recoloured, mirrored, weathered, bent copies of each training orbit")
+    copies: int = Field(3, gt=0, description="the orbit, and recoloured, weathered, mirrored or bent copies of it")
     doubt: float = Field(0.5, ge=0, lt=1, description="share of training views shown with another clip's embedding")
     bend: float = Field(0.03, ge=0, description="how far copies are bent at most, in image sizes; generated clips are")
     training: TrainingConfig = TrainingConfig.model_validate(

@@ -29,7 +29,7 @@ from stages.quality.bending import bent
 from stages.quality.carving import ELEVATIONS
 from stages.quality.config import ElevationConfig, QualityConfig
 from stages.quality.features import load_embedder
-from stages.quality.observe import observe_images
+from stages.quality.observe import known, look
 from stages.rendering.variants import colour_matrix, recoloured
 from stages.seeds import numpy_generator, sample_seed, torch_generator
 from stages.shards import Sample, composite, read_shard
@@ -108,7 +108,7 @@ def train_elevation(
     for sample in _orbits(manifest, views):
         split, height = sample.meta["split"], float(sample.meta["elevation"])
         copies = [_clip(sample, settings, seed, copy) for copy in range(settings.copies if split == TRAIN else 1)]
-        seen = [clip.views for clip in observe_images(embedder, copies, config)]
+        seen = [known(embedding, profile) for _, embedding, profile in look(embedder, copies, config)]
         orbits[split].append((seen[0], height))
         if split == TRAIN:
             vectors += seen
@@ -181,7 +181,7 @@ def _orbits(manifest: Path, views: Path) -> Iterator[Sample]:
 def _clip(sample: Sample, config: ElevationConfig, seed: int, copy: int) -> Float[np.ndarray, "v 3 h w"]:
     """A clip of `config.views` from an orbit; copy 0 as it is. The others are changed in ways that leave the elevation:
     other colours and start, softness, every second time mirrored (which turns the orbit's direction, so the order is
-    turned too), every third time bent like a generated clip."""
+    turned too), otherwise bent like a generated clip."""
     rng = numpy_generator(seed, sample.id, copy)
     stride = max(1, len(sample.views) // config.views)
     if copy == 0:
@@ -190,6 +190,6 @@ def _clip(sample: Sample, config: ElevationConfig, seed: int, copy: int) -> Floa
     if copy % 2:
         views = views[::-1, :, ::-1]
     images = composite(views)
-    if copy % 3 == 0:
+    if copy % 2 == 0:
         images = np.stack([bent(view, (0, config.bend), rng) for view in images]).astype(np.float32)
     return weathered(torch.from_numpy(images), torch_generator(seed, sample.id, copy)).numpy()

@@ -18,8 +18,8 @@ from stages.shards import Sample, composite
 
 @dataclass(frozen=True)
 class Observation:
-    """`views` holds what is known of each view (its embedding, the clip's carving profile), `embedding` mean and
-    standard deviation of the embeddings."""
+    """`views` is what the elevation estimator is told of each view, `embedding` mean and standard deviation of the
+    embeddings."""
 
     mask: Bool[np.ndarray, "v h w"]
     views: Float[np.ndarray, "v d"]
@@ -32,19 +32,25 @@ def observe(embedder: Embedder, clips: list[Sample], config: QualityConfig) -> l
     observations: list[Observation] = []
     for start in range(0, len(clips), config.features.batch):
         images = [composite(clip.views) for clip in clips[start : start + config.features.batch]]
-        observations += observe_images(embedder, images, config)
+        for pixels, (mask, vectors, profile) in zip(images, look(embedder, images, config), strict=True):
+            statistics = {**measure(pixels, mask), **carved(profile), **agreement(vectors)}
+            observations.append(Observation(mask, known(vectors, profile), pooled(vectors), statistics))
     return observations
 
 
-def observe_images(
+def look(
     embedder: Embedder, clips: list[Float[np.ndarray, "v 3 h w"]], config: QualityConfig
-) -> list[Observation]:
-    """Observe clips given as RGB on white in 0..1, in one batch."""
-    observations: list[Observation] = []
+) -> list[tuple[Bool[np.ndarray, "v h w"], Float[np.ndarray, "v d"], Float[np.ndarray, " elevations"]]]:
+    """Mask, embeddings and carving profile of clips given as RGB on white in 0..1, in one batch."""
+    seen = []
     for images, vectors in zip(clips, embed_clips(embedder, clips), strict=True):
         mask = foreground(images, config.whiteness)
-        profile = carve(mask, config.features)
-        statistics = {**measure(images, mask), **carved(profile), **agreement(vectors)}
-        views = np.concatenate((vectors, np.tile(profile, (len(vectors), 1))), 1)
-        observations.append(Observation(mask, views, pooled(vectors), statistics))
-    return observations
+        seen.append((mask, vectors, carve(mask, config.features)))
+    return seen
+
+
+def known(
+    vectors: Float[np.ndarray, "v d"], profile: Float[np.ndarray, " elevations"]
+) -> Float[np.ndarray, "v d_and_elevations"]:
+    """What the elevation estimator is told of each view: its embedding, and the carving profile of the clip."""
+    return np.concatenate((vectors, np.tile(profile, (len(vectors), 1))), 1)

@@ -276,6 +276,14 @@ def test_elevation_beats_the_constant(estimator: Path) -> None:
         assert values[f"{split}_mae"] < 0.85 * values[f"{split}_constant"]
 
 
+def test_elevation_bytes_repeat(home: Path, encoder: Path, estimator: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again"
+    train_elevation(
+        home / "rendered.parquet", home / "views", encoder, out, tmp_path / "state", CONFIG, seed=0, report=quiet
+    )
+    assert digest(out) == digest(estimator)
+
+
 def test_elevation_needs_training_objects(home: Path, encoder: Path, estimator: Path, tmp_path: Path) -> None:
     pl.DataFrame({"id": ["validation0"]}).write_parquet(tmp_path / "manifest.parquet")
     with pytest.raises(ValueError, match="no rendered orbit"):
