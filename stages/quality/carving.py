@@ -2,8 +2,8 @@
 
 Space carving: for an assumed elevation the cameras of the clip are known, and a solid with these silhouettes exists
 only if every pixel of each silhouette has a point on its ray that lies inside all the others. The share of pixels that
-do peaks at the true elevation (on rendered orbits of 16 views its peak is 3.0 degrees from the truth on average, where
-always saying the median is 11.0 off), and stays low for clips that do not turn, or turn in no order.
+do peaks at the true elevation (a soft maximum over it was 3.0 degrees off on average on 68 rendered orbits of 16 views,
+where always saying the median was 11.0 off), and stays low for clips that do not turn, or turn in no order.
 """
 
 from __future__ import annotations
