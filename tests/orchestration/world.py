@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
+
 from orchestration.artifacts import materialise
 from orchestration.lineage import code
 from orchestration.lineage.staleness import AssetStatus, status
@@ -22,8 +24,6 @@ from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
 from orchestration.resources.runs import run_tags
 from orchestration.steps import Make, Step
-
-import dagster as dg
 
 STAGE = '''
 """A stage of the toy pipeline."""
@@ -36,12 +36,12 @@ def view(name: str, mesh: bytes, views: int) -> str:
     return line(name, mesh.decode(), views)
 '''
 
-HELPER = '''
+HELPER = """
 def line(*parts):
     return " ".join(str(part) for part in parts)
-'''
+"""
 
-MAKES = '''
+MAKES = """
 import json
 import os
 from pathlib import Path
@@ -94,7 +94,7 @@ def clips(work):
     weights = (work.inputs["model"] / "weights").read_text()
     prompts = pl.read_parquet(work.inputs["prompts"] / "prompts.parquet")
     (work.output / "clips.txt").write_text(weights[:5] + ",".join(prompts["text"]))
-'''
+"""
 
 VIEWS = Step("views", ("source_objects",), ("rendering",), ("toy.stage",), "toy", "shards", shards="objects")
 MANIFEST = Step("manifest", ("views",), (), ("toy.helper",), "toy", "table")
@@ -238,7 +238,9 @@ def build(root: Path, monkeypatch: pytest.MonkeyPatch, *, model: Step = TABLE_MO
     forget_toys()
     code._homes.cache_clear()
     (root / ".dvc").mkdir()
-    (root / ".dvc" / "config").write_text("[core]\n    no_scm = true\n    analytics = false\n[cache]\n    type = hardlink,copy\n")
+    (root / ".dvc" / "config").write_text(
+        "[core]\n    no_scm = true\n    analytics = false\n[cache]\n    type = hardlink,copy\n"
+    )
     preset = Preset.model_validate({"name": "toy"})
     world = World(root, dg.DagsterInstance.ephemeral(), Pipeline(preset, (VIEWS, MANIFEST, model, CLIPS)))
     world.objects({"ape": "000", "bee": "000", "cow": "001"})
