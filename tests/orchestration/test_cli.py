@@ -78,7 +78,7 @@ def shipped(project: Path) -> None:
 
 
 def copy_source(project: Path) -> None:
-    """data/source out of the sample remote, as the pointer names it: a clone that has run nothing has it nowhere else."""
+    """data/source out of the sample remote, as the pointer names it; a clone that has run nothing has no other."""
     md5 = yaml.safe_load((project / "data.dvc").read_text())["outs"][0]["md5"]
     objects = project / "dvc-sample" / "files" / "md5"
     for entry in json.loads((objects / md5[:2] / md5[2:]).read_text()):
