@@ -88,7 +88,9 @@ def write_video(frames: Float[Tensor, "n 3 h w"], path: Path, rate: int) -> None
         stream = file.add_stream("libx264", rate=Fraction(rate), options={"crf": "18", "threads": "1"})
         stream.height, stream.width, stream.pix_fmt = pixels.shape[1], pixels.shape[2], "yuv420p"
         for picture in pixels:
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            # converted by the encoder itself, one video in four came out with other bytes
+            for packet in stream.encode(frame.reformat(format="yuv420p")):
                 file.mux(packet)
         for packet in stream.encode():
             file.mux(packet)
