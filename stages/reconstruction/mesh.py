@@ -23,6 +23,8 @@ from stages.reconstruction.config import MeshConfig, TurntableConfig
 
 Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype=np.float64)  # glTF's y is up, ours z
 
+ENCODER = {"crf": "18", "x264-params": "threads=1:rc-lookahead=0:sync-lookahead=0:mbtree=0"}
+"""Looking ahead is what x264 does in a thread of its own, and then equal frames give other bytes."""
 EMPTY = 1e-2  # density that hides a thousandth of what lies behind the box
 
 
@@ -85,11 +87,10 @@ def write_video(frames: Float[Tensor, "n 3 h w"], path: Path, rate: int) -> None
     pixels = (frames.permute(0, 2, 3, 1).cpu().numpy() * 255 + 0.5).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as file:
-        stream = file.add_stream("libx264", rate=Fraction(rate), options={"crf": "18", "threads": "1"})
+        stream = file.add_stream("libx264", rate=Fraction(rate), options=ENCODER)
         stream.height, stream.width, stream.pix_fmt = pixels.shape[1], pixels.shape[2], "yuv420p"
         for picture in pixels:
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            # converted by the encoder itself, one video in four came out with other bytes
             for packet in stream.encode(frame.reformat(format="yuv420p")):
                 file.mux(packet)
         for packet in stream.encode():
