@@ -61,6 +61,13 @@ class LRMConfig(BaseModel):
         description="features that a point reads where the input camera sees it, with the colours it may take from "
         "there; a departure as well, 0 leaves it out",
     )
+    view_depths: int = Field(
+        0,
+        ge=0,
+        description="features of a pixel that stand at this many depths of its ray, so that a point reads those of its "
+        "own depth as well; 0 leaves them out",
+    )
+    depth_channels: int = Field(4, ge=1, description="features at each of those depths")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> LRMConfig:

@@ -33,7 +33,7 @@ class LRM(nn.Module):
         self.camera_embedder = CameraEmbedder(config.camera_width)
         self.transformer = TriplaneTransformer(config)
         self.synthesizer = Synthesizer(
-            3 * config.channels + (config.view_channels + 4 if config.view_channels else 0),
+            3 * config.channels + (ViewFeatures.width(config) + 4 if config.view_channels else 0),
             config.decoder_width,
             config.decoder_layers,
             config.samples,
@@ -45,7 +45,7 @@ class LRM(nn.Module):
         if config.align:
             self.align = nn.Linear(config.encoder.width, config.width)
         if config.view_channels:
-            self.view = ViewFeatures(config.encoder, config.view_channels)
+            self.view = ViewFeatures(config)
 
     @classmethod
     def from_config(cls, config: LRMConfig) -> LRM:
@@ -63,7 +63,8 @@ class LRM(nn.Module):
     def _view(self, image: Float[Tensor, "b 3 h w"], patches: Tensor, camera: Camera) -> InputView:
         object_ = (image.amin(1, keepdim=True) < 1 - WHITE).to(image.dtype)
         colour = (image * object_).sum((2, 3)) / object_.sum((2, 3)).clamp(min=1)
-        return InputView(camera, image, self.view(image, object_, patches), colour)
+        flat, deep = self.view(image, object_, patches)
+        return InputView(camera, image, flat, deep, self.config.box, colour)
 
     def _aligned(self, patches: Float[Tensor, "b p width"], camera: Camera) -> Float[Tensor, "b tokens width"]:
         """Image tokens carried onto the planes: a grid of points reads the token that the camera sees it in, and the
@@ -136,24 +137,33 @@ class CameraEmbedder(nn.Module):
 
 
 class ViewFeatures(nn.Module):
-    """Features of every pixel, from the token of its patch and from its neighbours."""
+    """Features of every pixel, from the token of its patch and from its neighbours; of every depth, from the token."""
 
-    def __init__(self, encoder: EncoderConfig, channels: int, width: int = 32) -> None:
+    def __init__(self, config: LRMConfig, hidden: int = 32) -> None:
         super().__init__()
-        self.patch = encoder.patch
-        self.tokens = nn.Linear(encoder.width, channels * encoder.patch**2)
+        self.patch, channels = config.encoder.patch, config.view_channels
+        self.depths, self.deep = config.view_depths, config.depth_channels
+        self.tokens = nn.Linear(config.encoder.width, (channels + self.depths * self.deep) * self.patch**2)
         self.net = nn.Sequential(
-            nn.Conv2d(channels + 4, width, 3, padding=1), nn.GELU(), nn.Conv2d(width, channels, 3, padding=1)
+            nn.Conv2d(channels + 4, hidden, 3, padding=1), nn.GELU(), nn.Conv2d(hidden, channels, 3, padding=1)
         )
+        self.channels = channels
+
+    @staticmethod
+    def width(config: LRMConfig) -> int:
+        """Features that a point reads."""
+        return config.view_channels + (config.depth_channels if config.view_depths else 0)
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"], object_: Float[Tensor, "b 1 h w"], patches: Float[Tensor, "b p e"]
-    ) -> Float[Tensor, "b c h w"]:
+    ) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b deep depths h w"] | None]:
         side = math.isqrt(patches.shape[1]) * self.patch
         fine = F.fold(self.tokens(patches).transpose(1, 2), (side, side), self.patch, stride=self.patch)
         if fine.shape[-2:] != image.shape[-2:]:
             fine = F.interpolate(fine, image.shape[-2:], mode="bilinear", align_corners=False)
-        return fine + self.net(torch.cat((image, object_, fine), 1))
+        flat, deep = fine[:, : self.channels], fine[:, self.channels :]
+        flat = flat + self.net(torch.cat((image, object_, flat), 1))
+        return flat, deep.unflatten(1, (self.deep, self.depths)) if self.depths else None
 
 
 class TriplaneTransformer(nn.Module):

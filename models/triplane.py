@@ -24,23 +24,32 @@ EMPTY = -1e4  # raw density outside the box: one such end empties a whole segmen
 class InputView:
     """What points may read from the input image: a departure from the published model (`LRMConfig.view_channels`).
 
-    `colour` is the mean colour of the object in the image.
+    `colour` is the mean colour of the object in the image. `deep` stands at depths spread evenly over the box.
     """
 
     camera: Camera
     image: Float[Tensor, "b 3 s s"]
     features: Float[Tensor, "b v s s"]
+    deep: Float[Tensor, "b c d s s"] | None
+    box: float
     colour: Float[Tensor, "b 3"]
 
-    def look_up(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n v+4"], Float[Tensor, "b n 2 3"]]:
-        """Features of the pixel that sees a point, its place and depth; colours to mix: that pixel's and the mean."""
+    def look_up(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n f"], Float[Tensor, "b n 2 3"]]:
+        """Features of the pixel that sees a point, at any depth and at its own, and the point's place and depth;
+        colours to mix: that pixel's and the mean."""
         uvz = self.camera.project(points).nan_to_num()
+        uv = 2 * uvz[..., :2] - 1
         maps = torch.cat((self.features, self.image), 1)
-        seen = F.grid_sample(maps, 2 * uvz[:, None, :, :2] - 1, padding_mode="border", align_corners=False)
+        seen = F.grid_sample(maps, uv[:, None], padding_mode="border", align_corners=False)
         features, pixel = seen[:, :, 0].transpose(1, 2).split((self.features.shape[1], 3), -1)
         distance = self.camera.pose[:, None, :3, 3].norm(dim=-1, keepdim=True)
-        place = 2 * torch.cat((points, uvz[..., 2:] - distance), -1)
-        return torch.cat((features, place), -1), torch.stack((pixel, self.colour[:, None].expand_as(pixel)), -2)
+        depth = uvz[..., 2:] - distance  # along the viewing axis, 0 at the origin's
+        parts = [features, 2 * points, 2 * depth]
+        if self.deep is not None:
+            grid = torch.cat((uv, depth / self.box), -1)[:, None, None]
+            read = F.grid_sample(self.deep, grid, padding_mode="border", align_corners=False)
+            parts.append(read[:, :, 0, 0].transpose(1, 2))
+        return torch.cat(parts, -1), torch.stack((pixel, self.colour[:, None].expand_as(pixel)), -2)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ class TrainingConfig(BaseModel):
     steps: int = Field(gt=0)
     batch: int = Field(gt=0)
     learning_rate: float = Field(gt=0)
+    muon: float = Field(
+        0.0, ge=0, description="learning rate of Muon, which then moves the matrices; 0 leaves all to AdamW"
+    )
     warmup: int = Field(0, ge=0, description="steps of linear warm-up; cosine decay to 0 follows")
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)

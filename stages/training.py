@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from stages.config import TrainingConfig
+from stages.optimisers import MuonAdamW
 from stages.seeds import torch_generator
 
 Batch = Any
@@ -109,15 +110,27 @@ class _Training(L.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = self._optimizer(parameters)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        config = self.config
+        if config.muon:
+            return MuonAdamW(
+                parameters,
+                muon=config.muon,
+                learning_rate=config.learning_rate,
+                weight_decay=config.weight_decay,
+                betas=config.betas,
+            )
         decayed = [p for p in parameters if p.ndim > 1]  # no decay for biases and norms, as OpenLRM does
         plain = [p for p in parameters if p.ndim <= 1]
         groups = [
-            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": decayed, "weight_decay": config.weight_decay},
             {"params": plain, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.config.learning_rate, betas=self.config.betas)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
 
     def _rate(self, step: int) -> float:
         if step < self.config.warmup:

@@ -1,11 +1,12 @@
 """The bank of rendered views that base trainings draw from, held in memory: rendering is cheaper than reading.
 
-Only objects of the training split enter; the rest are turned away here, whatever table the caller brings.
+Of the caller's table only objects of the training split enter, whatever its split column says; invented ones may
+join them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,22 +14,29 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+import trimesh
 from jaxtyping import Float, Float16, Int64, UInt8
 from torch import Tensor
 
 from models.camera import Camera
 from stages.base.config import BankConfig
+from stages.objects.invented import invent
 from stages.objects.splits import TRAIN, split_of
-from stages.rendering.mesh import MeshError, load_mesh
+from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
+from stages.rendering.solid import solid
 from stages.rendering.variants import colour_matrix, draw_scale, recoloured
 from stages.seeds import numpy_generator
+
+HALF = 0.82
+"""Half side of the cube of solid space: objects lie within 0.8 (`RenderingConfig.fit`)."""
 
 
 @dataclass(frozen=True)
 class Bank:
     """Orbits of views. `rgba` is un-premultiplied; `depth` is along the viewing axis minus the orbit's radius and
-    `normals` are in camera axes, both 0 where nothing is. View v of orbit o stands at `azimuth[o] + v * step`."""
+    `normals` are in camera axes, both 0 where nothing is. View v of orbit o stands at `azimuth[o] + v * step`.
+    `solid[variant]` packs the cells of `stages.rendering.solid` to bits, in a cube of half side `HALF`."""
 
     rgba: UInt8[Tensor, "o v h w 4"]
     depth: Float16[Tensor, "o v h w"]
@@ -37,6 +45,7 @@ class Bank:
     variant: Int64[Tensor, " o"]
     elevation: Float[Tensor, " o"]
     azimuth: Float[Tensor, " o"]
+    solid: UInt8[Tensor, "variants bytes"]
     ids: tuple[str, ...]
 
     def images(
@@ -72,27 +81,15 @@ def render_bank(
     """
     rendering = config.rendering
     parts: list[tuple[Any, ...]] = []
+    spaces: list[UInt8[np.ndarray, " bytes"]] = []
     ids: list[str] = []
-    rows = training_rows(objects).sort("id").to_dicts()
-    for number, row in enumerate(rows):
-        try:
-            mesh = load_mesh(meshes / row["file"], rendering)
-        except MeshError as error:
-            report({"message": f"{row['file']} is left out: {error}"})
-            continue
-        ids.append(row["id"])
-        for variant in range(config.variants):
-            rng = numpy_generator(seed, row["id"], variant)
-            scale = draw_scale(rng, config.stretch)
-            colours = colour_matrix(rng, config.recolour)
-            if variant:
-                shaped = mesh.stretched(scale, rendering.fit)
-            else:
-                shaped, colours = mesh, np.eye(3, dtype=np.float32)
+    for id_, mesh in _meshes(training_rows(objects), meshes, config, seed, report):
+        ids.append(id_)
+        for shape, colours, rng in _versions(id_, mesh, config, seed):
             for _ in range(config.orbits):
                 elevation, azimuth = rng.uniform(*rendering.elevation), rng.uniform(0, 360)
                 cameras = Camera.orbit(rendering.views, elevation, rendering.radius, rendering.focal, azimuth)
-                views = render(shaped, cameras, rendering)
+                views = render(shape, cameras, rendering)
                 depth = np.where(views.depth > 0, views.depth - rendering.radius, 0)
                 normals = np.einsum("vhwk,vkc->vhwc", views.normals, cameras.pose[:, :3, :3].numpy())
                 parts.append(
@@ -101,14 +98,14 @@ def render_bank(
                         depth.astype(np.float16),
                         normals.astype(np.float16),
                         len(ids) - 1,
-                        (len(ids) - 1) * config.variants + variant,
+                        len(spaces),
                         elevation,
                         azimuth,
                     )
                 )
-        report({"step": number + 1, "of": len(rows), "message": f"rendered {row['id']}"})
+            spaces.append(np.packbits(solid(shape, rng, config.grid, HALF)) if config.grid else np.zeros(0, np.uint8))
     if not parts:
-        raise ValueError(f"none of {len(rows)} training meshes below {meshes} could be rendered")
+        raise ValueError(f"none of {len(objects)} training meshes below {meshes} could be rendered")
     rgba, depth, normals, owner, variant, elevation, azimuth = zip(*parts, strict=True)
     return Bank(
         rgba=torch.from_numpy(np.stack(rgba)),
@@ -118,5 +115,36 @@ def render_bank(
         variant=torch.tensor(variant),
         elevation=torch.tensor(elevation, dtype=torch.float32),
         azimuth=torch.tensor(azimuth, dtype=torch.float32),
+        solid=torch.from_numpy(np.stack(spaces)),
         ids=tuple(ids),
     )
+
+
+def _meshes(
+    rows: pl.DataFrame, meshes: Path, config: BankConfig, seed: int, report: Callable[[dict[str, Any]], None]
+) -> Iterator[tuple[str, Mesh]]:
+    """Training objects, then invented ones, each with its id."""
+    of = len(rows) + config.invented
+    for number, row in enumerate(rows.sort("id").to_dicts()):
+        try:
+            yield row["id"], load_mesh(meshes / row["file"], config.rendering)
+        except MeshError as error:
+            report({"message": f"{row['file']} is left out: {error}"})
+        report({"step": number + 1, "of": of, "message": f"rendered {row['id']}"})
+    for number in range(config.invented):
+        id_ = f"invented-{number:05d}"
+        yield id_, flatten(trimesh.Scene([invent(numpy_generator(seed, id_))]), config.rendering)
+        report({"step": len(rows) + number + 1, "of": of})
+
+
+def _versions(
+    id_: str, mesh: Mesh, config: BankConfig, seed: int
+) -> Iterator[tuple[Mesh, Float[np.ndarray, "3 3"], np.random.Generator]]:
+    """Each version of an object: shape, recolouring, and the generator of its views. The first is the object itself."""
+    for variant in range(1 if id_.startswith("invented-") else config.variants):
+        rng = numpy_generator(seed, id_, variant)
+        scale, colours = draw_scale(rng, config.stretch), colour_matrix(rng, config.recolour)
+        if variant:
+            yield mesh.stretched(scale, config.rendering.fit), colours, rng
+        else:
+            yield mesh, np.eye(3, dtype=np.float32), rng

@@ -50,13 +50,23 @@ class Mesh:
 
 
 def load_mesh(path: Path, config: RenderingConfig) -> Mesh:
-    """Read any file that trimesh reads, turn y up to z up, centre it and fit its sphere to `config.fit`.
+    """Read any file that trimesh reads and flatten it, see `flatten`.
 
-    Raises MeshError with a reason when the file is unreadable, has no faces, has more than `config.max_faces`, or
-    holds numbers that are not finite.
+    Raises MeshError with a reason when the file is unreadable, or for what `flatten` refuses.
     """
     try:
         scene = trimesh.load_scene(path, process=False)
+    except Exception as error:  # trimesh raises nearly every type on broken files
+        raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
+    return flatten(scene, config)
+
+
+def flatten(scene: trimesh.Scene, config: RenderingConfig) -> Mesh:
+    """Turn a scene's y up to z up, centre it and fit its sphere to `config.fit`.
+
+    Raises MeshError with a reason when it has no faces, more than `config.max_faces`, or numbers that are not finite.
+    """
+    try:
         nodes = [scene.graph[name] for name in scene.graph.nodes_geometry]
         parts = [(scene.geometry[name], transform) for transform, name in nodes]
     except Exception as error:  # trimesh raises nearly every type on broken files

@@ -9,19 +9,19 @@ from models.checkpoints import load
 from models.config import EncoderConfig
 from models.encoder import Encoder
 from stages.base.config import BankConfig, EncoderTrainingConfig
-from stages.base.encoder import geometry, nt_xent, train_encoder
-from stages.base.views import Bank, render_bank, training_rows
+from stages.base.encoder import draw_pairs, geometry, nt_xent, train_encoder
+from stages.base.views import HALF, Bank, render_bank, training_rows
 from stages.config import TrainingConfig
 from stages.objects.splits import TRAIN, split_of
 from tests.stages.blocks import write_blocks
 
 BANK = BankConfig.model_validate({"rendering": {"size": 32, "views": 4}, "variants": 2, "orbits": 2})
-TRAINING = {"steps": 8, "batch": 4, "learning_rate": 1e-3, "checkpoint_every": 2}
+TRAINING = {"steps": 8, "batch": 4, "learning_rate": 1e-3, "muon": 0.02, "checkpoint_every": 2}
 CONFIG = EncoderTrainingConfig(
     encoder=EncoderConfig.model_validate(
         {"image_size": 32, "table_size": 32, "patch": 8, "width": 32, "layers": 1, "heads": 2}
     ),
-    bank=BANK,
+    bank=BANK.model_copy(update={"grid": 16, "invented": 2}),
     training=TrainingConfig.model_validate(TRAINING),
 )
 
@@ -106,3 +106,18 @@ def test_interrupted_training_ends_with_the_same_bytes(source: tuple[pl.DataFram
     assert encoder(torch.rand(2, 3, 32, 32)).shape == (2, 17, 32)
     curve = pl.read_parquet(tmp_path / "straight" / "training.parquet")
     assert {"loss", "match", "depth", "normals", "tilt", "retrieval"} <= set(curve["name"])
+
+
+def test_solid_space_starts_at_the_visible_surface(source: tuple[pl.DataFrame, Path]) -> None:
+    """The first solid place along a pixel's ray lies at the depth that the renderer saw there."""
+    config = CONFIG.model_copy(update={"bank": BANK.model_copy(update={"grid": 48, "invented": 4}), "depths": 64})
+    bank = render_bank(*source, config.bank, seed=3, report=quiet)
+    assert len(bank.solid) == int(bank.variant.max()) + 1
+    batch = draw_pairs(bank, config, torch.Generator().manual_seed(0))
+    depth = batch.geometry[:, 0].flatten(1).gather(1, batch.pixels)
+    covered = (batch.alpha.flatten(1).gather(1, batch.pixels) == 1) & (batch.solid.sum(-1) > 0)
+    first = (batch.solid.argmax(-1) + 0.5) / 64 * 2 - 1
+    away = (first * HALF - depth)[covered]
+    assert covered.float().mean() > 0.2
+    assert away.abs().quantile(0.9) < 0.08
+    assert (batch.solid.sum(-1)[batch.alpha.flatten(1).gather(1, batch.pixels) == 0] > 3).float().mean() < 0.1
