@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.camera import Camera
-from models.config import EncoderConfig, LRMConfig
+from models.config import LRMConfig
 from models.encoder import Encoder
 from models.triplane import PLANES, InputView, Rendering, Synthesizer, Triplane, density_of
 

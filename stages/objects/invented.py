@@ -1,4 +1,4 @@
-"""Invented objects: furniture-like and free shapes from a seed, for trainings that need more shapes than there are meshes.
+"""Invented objects: furniture-like and free shapes from a seed, where there are too few meshes to learn shape from.
 
 Sets of primitives alone carry reconstruction models far (LRM-Zero, arXiv 2406.09371); ours are put together the way
 things that stand in rooms are, so that a model learns what is symmetric, what stands on legs and what is thin.
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import trimesh
 from jaxtyping import Float
+from trimesh.visual import ColorVisuals
 
 Point = tuple[float, float, float]
 
@@ -29,25 +31,34 @@ class Assembly:
         tints = base + self.rng.normal(0, 0.08, (2, 3))
         self.palette = np.clip(np.vstack((base, tints, self.rng.uniform(0, 1, (2, 3)))), 0, 1)
 
-    def add(self, part: trimesh.Trimesh, at: Point, colour: int | None = None, turn: Float[np.ndarray, "3 3"] | None = None) -> None:
+    def add(
+        self, part: trimesh.Trimesh, at: Point, colour: int | None = None, turn: Float[np.ndarray, "3 3"] | None = None
+    ) -> None:
         """Put a part, turned about its own origin, at a place."""
         matrix = np.eye(4)
         matrix[:3, :3] = np.eye(3) if turn is None else turn
         matrix[:3, 3] = at
         part.apply_transform(matrix)
         shade = self.palette[self.rng.integers(len(self.palette)) if colour is None else colour]
-        part.visual.vertex_colors = np.tile(np.append(shade * 255, 255).astype(np.uint8), (len(part.vertices), 1))
+        rgba = np.append(shade * 255, 255).astype(np.uint8)
+        part.visual = ColorVisuals(part, vertex_colors=np.tile(rgba, (len(part.vertices), 1)))
         self.parts.append(part)
 
-    def box(self, size: Point, at: Point, colour: int | None = None, turn: Float[np.ndarray, "3 3"] | None = None) -> None:
+    def box(
+        self, size: Point, at: Point, colour: int | None = None, turn: Float[np.ndarray, "3 3"] | None = None
+    ) -> None:
         self.add(trimesh.creation.box(size), at, colour, turn)
 
     def rod(self, start: Point, end: Point, thickness: float, colour: int | None = None, *, round_: bool) -> None:
         """A round or square rod between two points."""
         a, b = np.array(start), np.array(end)
         length = float(np.linalg.norm(b - a))
-        part = trimesh.creation.cylinder(thickness / 2, length, sections=10) if round_ else trimesh.creation.box((thickness, thickness, length))
-        matrix = trimesh.geometry.align_vectors((0, 0, 1), (b - a) / length)
+        part = (
+            trimesh.creation.cylinder(thickness / 2, length, sections=10)
+            if round_
+            else trimesh.creation.box((thickness, thickness, length))
+        )
+        matrix = np.asarray(trimesh.geometry.align_vectors((0, 0, 1), (b - a) / length))
         if not round_ and abs(b - a)[2] > 0.9 * length:  # square legs stand square
             matrix = np.eye(4)
         self.add(part, tuple((a + b) / 2), colour, matrix[:3, :3])
@@ -59,10 +70,25 @@ class Assembly:
 
 def invent(seed: np.random.Generator) -> trimesh.Trimesh:
     """One object with vertex colours, y up as mesh files are, of a kind drawn by the generator."""
-    kinds: tuple[Callable[[Assembly], None], ...] = (table, chair, chair, sofa, cabinet, shelf, lamp, vessel, plant, bed, panel, appliance, heap, heap)
+    kinds: tuple[Callable[[Assembly], None], ...] = (
+        table,
+        chair,
+        chair,
+        sofa,
+        cabinet,
+        shelf,
+        lamp,
+        vessel,
+        plant,
+        bed,
+        panel,
+        appliance,
+        heap,
+        heap,
+    )
     assembly = Assembly(seed)
     kinds[seed.integers(len(kinds))](assembly)
-    mesh = trimesh.util.concatenate(assembly.parts)
+    mesh = cast(trimesh.Trimesh, trimesh.util.concatenate(assembly.parts))
     mesh.vertices = mesh.vertices[:, [0, 2, 1]] * (1, 1, -1)
     return mesh
 
@@ -102,7 +128,11 @@ def chair(a: Assembly) -> None:
         panel = (width * u(0.7, 1), u(0.02, 0.1), back)
         a.box(panel, (0, rear - lean / 2, seat + back / 2), None, _about_x(lean / back))
     else:
-        posts = (-width / 2 + 0.03, width / 2 - 0.03) if style < 0.8 else tuple(np.linspace(-width / 2 + 0.03, width / 2 - 0.03, 5))
+        posts = (
+            (-width / 2 + 0.03, width / 2 - 0.03)
+            if style < 0.8
+            else tuple(np.linspace(-width / 2 + 0.03, width / 2 - 0.03, 5))
+        )
         for x in posts:
             a.rod((x, rear, seat), (x, rear - lean, seat + back), 0.04, 1, round_=bool(style < 0.7))
         for height in np.linspace(0.45, 1, a.rng.integers(1, 4)):
@@ -167,7 +197,11 @@ def shelf(a: Assembly) -> None:
         a.box((width, depth, thick), (0, 0, z), 0)
         if a.rng.random() < 0.5:
             some = width * u(0.2, 0.8)
-            a.box((some, depth * 0.7, height / levels * u(0.3, 0.8)), (u(-1, 1) * (width - some) / 2.2, 0, z + height / levels * 0.3), None)
+            a.box(
+                (some, depth * 0.7, height / levels * u(0.3, 0.8)),
+                (u(-1, 1) * (width - some) / 2.2, 0, z + height / levels * 0.3),
+                None,
+            )
     if a.rng.random() < 0.6:
         a.box((width, 0.02, height), (0, -depth / 2, height / 2), 1)
 
@@ -185,7 +219,7 @@ def vessel(a: Assembly) -> None:
     a.lathe(_profile(a.rng, a.rng.uniform(0.4, 1.4)), (0, 0, 0), 0)
     if a.rng.random() < 0.3:
         ring = trimesh.creation.torus(0.2, 0.04, major_sections=16, minor_sections=6)
-        a.add(ring, (0.45, 0, 0.4), 1, trimesh.transformations.rotation_matrix(np.pi / 2, (1, 0, 0))[:3, :3])
+        a.add(ring, (0.45, 0, 0.4), 1, _about_x(np.pi / 2))
 
 
 def plant(a: Assembly) -> None:
@@ -210,7 +244,7 @@ def plant(a: Assembly) -> None:
         direction /= np.linalg.norm(direction)
         leaf = trimesh.creation.icosphere(1, radius=0.5)
         leaf.apply_scale((reach * u(0.15, 0.35), 0.02, reach))
-        turn = trimesh.geometry.align_vectors((0, 0, 1), direction)[:3, :3]
+        turn = np.asarray(trimesh.geometry.align_vectors((0, 0, 1), direction))[:3, :3]
         a.add(leaf, tuple(np.array((0, 0, tall)) + direction * reach * 0.5), int(rng.integers(2)), turn)
 
 
@@ -238,7 +272,9 @@ def appliance(a: Assembly) -> None:
         place = rng.uniform(-0.4, 0.4, 3) * size
         place[side] = size[side] / 2 * (1 if side == 2 else rng.choice((-1, 1)))
         place[2] += size[2] / 2
-        solid = trimesh.creation.box(small) if rng.random() < 0.6 else trimesh.creation.icosphere(2, radius=small.min() / 2)
+        solid = (
+            trimesh.creation.box(small) if rng.random() < 0.6 else trimesh.creation.icosphere(2, radius=small.min() / 2)
+        )
         a.add(solid, tuple(place), None)
 
 
@@ -256,7 +292,9 @@ def heap(a: Assembly) -> None:
         )[rng.integers(5)]
         part = make()
         part.apply_scale(size)
-        turn = trimesh.transformations.random_rotation_matrix(rng.random(3))[:3, :3] if rng.random() < 0.4 else np.eye(3)
+        turn = (
+            trimesh.transformations.random_rotation_matrix(rng.random(3))[:3, :3] if rng.random() < 0.4 else np.eye(3)
+        )
         a.add(part, tuple(rng.uniform(-0.5, 0.5, 3)), None, turn)
 
 
@@ -287,4 +325,4 @@ def _profile(rng: np.random.Generator, height: float) -> Float[np.ndarray, "p 2"
 
 
 def _about_x(angle: float) -> Float[np.ndarray, "3 3"]:
-    return trimesh.transformations.rotation_matrix(angle, (1, 0, 0))[:3, :3]
+    return np.asarray(trimesh.transformations.rotation_matrix(angle, (1, 0, 0)))[:3, :3]
