@@ -51,12 +51,12 @@ def weights(model: nn.Module) -> torch.Tensor:
     return nn.utils.parameters_to_vector(model.parameters()).detach()
 
 
-@pytest.mark.parametrize("stop_after", [3, 11, 27])
-def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_after: int) -> None:
-    whole, curve = train(tmp_path / "whole")
+@pytest.mark.parametrize(("stop_after", "muon"), [(3, 0.0), (11, 0.0), (27, 0.0), (27, 0.02)])
+def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_after: int, muon: float) -> None:
+    whole, curve = train(tmp_path / "whole", muon=muon)
     with pytest.raises(StopError):
-        train(tmp_path / "cut", stop_after=stop_after)
-    resumed, resumed_curve = train(tmp_path / "cut")
+        train(tmp_path / "cut", stop_after=stop_after, muon=muon)
+    resumed, resumed_curve = train(tmp_path / "cut", muon=muon)
     assert torch.equal(weights(whole), weights(resumed))
     assert curve.equals(resumed_curve)
 
