@@ -35,6 +35,9 @@ class LossConfig(BaseModel):
     opacity: float = Field(0.5, ge=0, description="of the squared error of accumulated opacity against the mask")
 
 
+ENCODER = Field(True, description="train the image encoder too, as the paper does; false keeps its base weights")
+
+
 class PretrainConfig(BaseModel):
     """Training on accepted synthetic clips alone, from the base image encoder (VFusion3D, section on pre-training).
 
@@ -46,6 +49,7 @@ class PretrainConfig(BaseModel):
 
     model: LRMConfig = LRMConfig.model_validate({})
     radius: float = Field(1.5, gt=0, description="of the generated orbits")
+    train_encoder: bool = ENCODER
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 30000, "batch": 1024, "learning_rate": 4e-4})
     draws: DrawConfig = DrawConfig.model_validate({"camera_noise": 1.0})
     losses: LossConfig = LossConfig.model_validate({"squared": 0.0, "absolute": 0.5})
@@ -99,6 +103,7 @@ class FinetuneConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    train_encoder: bool = ENCODER
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 5000, "batch": 256, "learning_rate": 1e-4})
     draws: DrawConfig = DrawConfig.model_validate({})
     losses: LossConfig = LossConfig.model_validate({})

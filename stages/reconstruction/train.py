@@ -91,6 +91,7 @@ def finetune(
 def _train(
     model: LRM, orbits: Orbits, config: PretrainConfig | FinetuneConfig, *, seed: int, **where: Any
 ) -> pl.DataFrame:
+    model.encoder.requires_grad_(config.train_encoder)
     return fit(
         model,
         lambda lrm, batch, generator: ray_loss(lrm, batch, config.losses, generator),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ TINY = LRMConfig.model_validate(
         "importance_samples": 0,
     }
 )
-DEPARTED = TINY.model_copy(update={"align": True, "view_channels": 4})
+DEPARTED = TINY.model_copy(update={"align": True, "view_channels": 4, "view_depths": 8, "depth_channels": 2})
 
 
 def golden_model(position_resize: str) -> LRM:
@@ -205,6 +206,23 @@ def test_a_view_reads_the_pixel_that_sees_a_point() -> None:
     for depth in (1.0, 1.6):
         _, colours = view.look_up(origins + depth * directions)
         torch.testing.assert_close(colours[0, :, 0], image[0].flatten(1).T, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_points_read_features_of_their_own_depth() -> None:
+    """Features that hold their depth's number are read back as the depth of points along a pixel's ray."""
+    lrm = LRM(DEPARTED)
+    camera = Camera.orbit(1, 25.0)
+    view = lrm.planes(torch.rand(1, 3, 16, 16), camera).view
+    assert view is not None
+    assert view.deep is not None
+    layers = (torch.arange(8) + 0.5) / 8 * 2 - 1
+    view = replace(view, deep=(layers * view.box)[None, None, :, None, None].expand(1, 2, 8, 16, 16))
+    axis = -camera.pose[0, :3, 2]
+    for depth in (-0.5, 0.0, 0.7):
+        point = camera.pose[0, :3, 3] + (1.5 + depth) * axis
+        features, _ = view.look_up(point[None, None])
+        torch.testing.assert_close(features[0, 0, -2:], torch.full((2,), depth), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()

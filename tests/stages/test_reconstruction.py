@@ -52,6 +52,7 @@ MODEL = LRMConfig(
     importance_samples=0,
     align=True,
     view_channels=4,
+    view_depths=4,
 )
 TRAINING = {"steps": 6, "batch": 2, "learning_rate": 1e-3, "checkpoint_every": 2}
 DRAWS = {"rays": 24}
@@ -169,9 +170,11 @@ def test_synthetic_orbits_are_the_accepted_clips_at_their_estimated_elevation(co
         synthetic_orbits(rejected, corpus / "clips", corpus / "masks", 1.5)
 
 
-def train_both(corpus: Path, home: Path) -> None:
+def train_both(corpus: Path, home: Path, **changes: Any) -> None:
     save(Encoder(ENCODER), ENCODER, home / "encoder")
-    settings = PretrainConfig.model_validate({"model": MODEL.model_dump(), "training": TRAINING, "draws": DRAWS})
+    settings = PretrainConfig.model_validate(
+        {"model": MODEL.model_dump(), "training": TRAINING, "draws": DRAWS, **changes}
+    )
     pretrain(
         corpus / "corpus.parquet",
         corpus / "clips",
@@ -183,7 +186,7 @@ def train_both(corpus: Path, home: Path) -> None:
         seed=1,
         report=silent,
     )
-    tuning = FinetuneConfig.model_validate({"training": TRAINING, "draws": DRAWS, "export": EXPORT})
+    tuning = FinetuneConfig.model_validate({"training": TRAINING, "draws": DRAWS, "export": EXPORT, **changes})
     (home / "finetuned").mkdir()
     finetune(
         corpus / "manifest.parquet",
@@ -235,6 +238,17 @@ def test_the_same_seed_gives_the_same_bytes(trained: Path, corpus: Path, tmp_pat
     train_both(corpus, tmp_path)
     for file in sorted(path.relative_to(trained) for path in (trained / "finetuned").iterdir()):
         assert (tmp_path / file).read_bytes() == (trained / file).read_bytes(), file
+
+
+def test_an_encoder_that_is_not_to_be_trained_keeps_its_weights(corpus: Path, tmp_path: Path) -> None:
+    for train_encoder in (True, False):
+        train_both(corpus, tmp_path / str(train_encoder), train_encoder=train_encoder)
+    base = load(tmp_path / "False" / "encoder", EncoderConfig, Encoder).state_dict()
+    for name in ("pretrained", "finetuned"):
+        kept = load(tmp_path / "False" / name, LRMConfig, LRM)
+        moved = load(tmp_path / "True" / name, LRMConfig, LRM)
+        assert all(torch.equal(value, base[key]) for key, value in kept.encoder.state_dict().items())
+        assert not all(torch.equal(value, base[key]) for key, value in moved.encoder.state_dict().items())
 
 
 def test_an_encoder_of_another_size_is_refused(corpus: Path, tmp_path: Path) -> None:
