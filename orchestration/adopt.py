@@ -15,6 +15,7 @@ from orchestration.pipeline import Pipeline
 from orchestration.publish import Publisher
 from orchestration.steps import Step
 from orchestration.tasks import Done, plan
+from orchestration.versions import git_state
 from orchestration.workspace import Scratch, place, remove, store
 
 
@@ -38,7 +39,7 @@ def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds:
         done = Done(store(aside), now(), seconds, {})
     finally:
         remove(aside.parent)
-    row = replace(row_of(task, done, None), service="adopted", reference=reason)
+    row = replace(row_of(task, done, None, git_state()), service="adopted", reference=reason)
     with Publisher() as publisher:
         Ledger().append(row)
         place(paths.data() / row.folder, row.files)

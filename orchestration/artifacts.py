@@ -21,7 +21,7 @@ from orchestration.resources.shards import map_shards
 from orchestration.resources.tracking import Tracking
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
-from orchestration.versions import code_modules, config_of, environment, git_state, tree_version
+from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
 from orchestration.workspace import in_place, missing, place
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def materialise(
     _refuse_early(step, tracking)
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
-    current = Current(pipeline)
+    current, git = Current(pipeline), git_state()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
     failures: dict[Shard, Exception] = {}
@@ -84,7 +84,7 @@ def materialise(
                 with suppress(OrbitforgeError):  # a full disk takes not even this
                     task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
                 continue
-            row = _commit(task, done, context.run_id)
+            row = _commit(task, done, context.run_id, git)
             publisher.add(row)
             yield publish.event(row, pointers, publish.preview(task.scratch.preview))
             if tracking:
@@ -142,21 +142,20 @@ def _perform_all(
     return map_shards(perform, tasks, workers=workers, report=report)
 
 
-def _commit(task: Task, done: Done, run_id: str) -> Row:
+def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:
     """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
 
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
     to put in place and never a file that nobody knows.
     """
-    row = row_of(task, done, run_id)
+    row = row_of(task, done, run_id, git)
     Ledger().append(row)
     place(paths.data() / row.folder, row.files)
     return row
 
 
-def row_of(task: Task, done: Done, run_id: str | None) -> Row:
-    """All that is known about what was made, now."""
-    git = git_state()
+def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:
+    """All that is known about what was made, now; `git` is how the repository stood when the run began."""
     return Row(
         kind=MADE,
         preset=task.preset.name,

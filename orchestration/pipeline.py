@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestration import paths
 from orchestration.errors import OrbitforgeError
+from orchestration.lineage.withdrawn import held, withdrawals, without
 from orchestration.memo import FileMemo
 from orchestration.steps import SOURCES, Source, Step
 from orchestration.versions import data_version, digest, rows_version
@@ -38,13 +39,15 @@ class Pipeline:
         return self._named[name]
 
     def table(self, name: str) -> pl.DataFrame:
-        """The rows of the source table `name` ("objects", "prompts") that the preset uses.
+        """The rows of the source table `name` ("objects", "prompts") that the preset uses and nobody withdrew.
 
         Raises SourceError, naming the file, when there is no such table or it cannot be used.
         """
         path = self._table_file(name)
         changed = path.stat().st_mtime_ns if path.is_file() else 0
-        return _table(paths.data(), self.preset.source, name, changed)  # pyright: ignore[reportArgumentType]  # frozen
+        table = _table(paths.data(), self.preset.source, name, changed)  # pyright: ignore[reportArgumentType]  # frozen
+        gone = withdrawals()
+        return without(table, gone) if gone else table
 
     def shards(self, of: Step | Source) -> tuple[str | None, ...]:
         """The shards that should exist now, sorted; (None,) for what is not partitioned."""
@@ -57,9 +60,12 @@ class Pipeline:
         """
         if source.table is None:
             folder = paths.data() / (source.folder or source.name)
-            return {None: data_version(folder)} if folder.is_dir() else {}
+            if not folder.is_dir():
+                return {}
+            version, gone = data_version(folder), held(folder, withdrawals())
+            return {None: digest([version, gone])[:32] if gone else version}
         table = self.table(source.table)
-        memo = _row_versions(digest(self.preset.resolved("source"))[:12])
+        memo = _row_versions(digest([self.preset.resolved("source"), sorted(withdrawals())])[:12])
         return memo(
             self._table_file(source.table),
             lambda _: {str(shard): rows_version(rows) for (shard,), rows in table.group_by("shard")},

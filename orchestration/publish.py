@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ROW_TAG = "orbitforge/row"
 MLFLOW = "mlflow"
+_READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
 
@@ -59,6 +60,7 @@ class Publisher:
 
     def flush(self) -> None:
         if self._placed:
+            Ledger().compact()  # DVC would carry a file for each row
             store.publish(self._placed, also=[paths.ledger()])
         self._placed, self._since = {}, time.monotonic()
 
@@ -154,15 +156,28 @@ def knows(instance: dg.DagsterInstance, row: Row) -> bool:
 
 def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
     """Shard -> data version of the newest event that Dagster holds: one query for all shards."""
-    key = dg.AssetKey(step.name)
+    if not step.shards:
+        return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in known_tags(instance, step).items()}
+    found = instance.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+    )
+    return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
+
+
+def known_tags(instance: dg.DagsterInstance, step: Step) -> dict[str | None, Mapping[str, str]]:
+    """Shard -> all tags of the newest event that Dagster holds: it indexes the data version alone, so events are read."""
+    key, made = dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION
     if step.shards:
-        found = instance.event_log_storage.get_latest_tags_by_partition(
-            key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-        )
-        return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
-    entry = instance.get_latest_materialization_event(key)
-    made = entry.asset_materialization if entry else None
-    return {None: (made.tags or {}).get(DATA_VERSION_TAG, "")} if made else {}
+        newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
+    else:
+        newest = [record.storage_id for record in instance.fetch_materializations(key, limit=1).records]
+    found: dict[str | None, Mapping[str, str]] = {}
+    for start in range(0, len(newest), _READ):
+        asked = dg.AssetRecordsFilter(key, storage_ids=newest[start : start + _READ])
+        for record in instance.fetch_materializations(asked, limit=_READ).records:
+            if event := record.asset_materialization:
+                found[event.partition] = event.tags or {}
+    return found
 
 
 def preview(folder: Path, *, at_most: int = 2_000_000) -> str:

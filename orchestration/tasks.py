@@ -87,7 +87,7 @@ def plan(current: Current, wanted: Wanted, make: Make) -> Task:
         inputs=tuple(input_._replace(row=row.id) for input_, row in zip(wanted.inputs, rows, strict=True)),
     )
     read = [(input_.asset, row) for input_, row in zip(wanted.inputs, rows, strict=True)]
-    read += [(name, row) for name, rows in current.behind(wanted).items() for row in rows]
+    read += [(name, row) for name, rows in current.behind(wanted.inputs, step.files).items() for row in rows]
     parts: list[Part] = []
     for name, row in read:
         alike = shard is not None and current.pipeline.find(name).shards == step.shards
@@ -180,7 +180,7 @@ def _row(current: Current, input_: Input) -> Row:
     found = current.pipeline.find(input_.asset)
     if isinstance(found, Source):
         return observe(current, found, input_.shard)
-    row = current.row_of_id(input_.row)
+    row = current.row(input_.asset, input_.shard)
     assert row is not None
     return row
 

@@ -119,6 +119,20 @@ def reconstruct(
 
 
 @app.command()
+def audit(
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; default one for each CPU.")] = None,
+    remote: Annotated[str | None, typer.Option(help="Ask this DVC remote, too, whether it holds everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    preset: PresetOption = None,
+) -> None:
+    """Read every byte anew and hold files, ledger, DVC, MLflow and Dagster against each other."""
+    _prepare(preset)
+    from orchestration.cli.audit import audit_command
+
+    audit_command(workers=workers, remote=remote, as_json=as_json)
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="Which bench; `list` names them.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

@@ -44,7 +44,7 @@ def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) ->
 def _unclaimed(pipeline: Pipeline, current: Current) -> list[str]:
     """Set aside what is below `data/<preset>/` and is no artifact: no row ever named its folder."""
     home = paths.data() / pipeline.preset.name
-    known = {paths.data() / folder for folder in current.rows["folder"].unique() if folder}
+    known = {paths.data() / folder for folder in current.folders()}
     parents = {parent for folder in known for parent in folder.parents}
     strays: list[Path] = []
 

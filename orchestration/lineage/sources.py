@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +12,7 @@ import polars as pl
 from orchestration import paths
 from orchestration.lineage.current import Current, Shard
 from orchestration.lineage.ledger import OBSERVED, File, Ledger, Row, now
+from orchestration.lineage.withdrawn import copy_without, held, withdrawals
 from orchestration.steps import Source
 from orchestration.versions import file_md5
 from orchestration.workspace import adopt, missing, remove, store
@@ -48,20 +51,30 @@ def _table_files(current: Current, table: str, shard: Shard) -> tuple[File, ...]
 
 
 def _stored(rows: pl.DataFrame, name: str) -> tuple[File, ...]:
-    aside = paths.work() / "observed" / uuid.uuid4().hex
-    aside.mkdir(parents=True)
-    try:
-        rows.write_parquet(aside / name)
-        return store(aside)
-    finally:
-        remove(aside)
+    with _aside() as folder:
+        rows.write_parquet(folder / name)
+        return store(folder)
 
 
 def _folder_files(source: Source) -> tuple[File, ...]:
     home = paths.data() / (source.folder or source.name)
+    if gone := held(home, withdrawals()):
+        with _aside() as folder:
+            copy_without(home, gone, folder / "left")
+            return store(folder / "left")
     found = sorted(path for path in home.rglob("*") if path.is_file())
     md5s = {path: file_md5(path) for path in found}
     return tuple(File(_relative(path, home), md5, adopt(path, md5)) for path, md5 in md5s.items())
+
+
+@contextmanager
+def _aside() -> Iterator[Path]:
+    folder = paths.work() / "observed" / uuid.uuid4().hex
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        remove(folder)
 
 
 def _relative(path: Path, home: Path) -> str:

@@ -78,7 +78,7 @@ class Tracking(dg.ConfigurableResource):
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, Param, RunTag
 
-        client = self._client()
+        client = self.client()
         if run_id and _knows(client, run_id):
             client.update_run(run_id, status="RUNNING")
             return run_id
@@ -101,11 +101,11 @@ class Tracking(dg.ConfigurableResource):
         """A Lightning logger that writes into the run."""
         from lightning.pytorch.loggers import MLFlowLogger
 
-        self._client()
+        self.client()
         return MLFlowLogger(tracking_uri=self.tracking_uri, run_id=run_id)
 
     def finish(self, run_id: str, *, failed: bool = False) -> None:
-        self._client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        self.client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
@@ -114,7 +114,7 @@ class Tracking(dg.ConfigurableResource):
         """
         from mlflow.exceptions import MlflowException
 
-        client = self._client()
+        client = self.client()
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -150,7 +150,8 @@ class Tracking(dg.ConfigurableResource):
         place = (paths.mlflow_home() / "artifacts" / name).as_uri() if self.is_local else None
         return client.create_experiment(name, artifact_location=place)
 
-    def _client(self) -> MlflowClient:
+    def client(self) -> MlflowClient:
+        """Raises as `check` does."""
         silence()
         self.check()
         import logging

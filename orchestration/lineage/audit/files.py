@@ -1,0 +1,136 @@
+"""Every byte that the ledger and `data.dvc` name, in `data/` and in the cache, read anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from orchestration import paths
+from orchestration.lineage.audit.findings import DVC, FILE, Finding
+from orchestration.lineage.current import Current
+from orchestration.lineage.ledger import OBSERVED, File
+from orchestration.lineage.withdrawn import withdrawals
+from orchestration.resources import store
+from orchestration.steps import Source
+
+Hashes = Mapping[Path, str | OSError]
+
+
+@dataclass
+class Expected:
+    """What should lie where: path -> (md5, who says so). `objects` are those the cache should hold, md5 -> for what."""
+
+    files: dict[Path, tuple[str, str]] = field(default_factory=dict)
+    objects: dict[str, str] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    """Artifacts of presets of which nothing is here."""
+    told: list[Finding] = field(default_factory=list)
+    """What can be said without reading: artifacts that are missing, or not yet in data.dvc."""
+    homes: set[Path] = field(default_factory=set)
+    """Folders that hold artifacts and nothing else."""
+
+    def paths(self) -> list[Path]:
+        return [*self.files, *map(store.object_path, self.objects)]
+
+
+def expected(current: Current) -> Expected:
+    """From the newest row of each artifact of every preset, the newest observation of each source, and `data.dvc`.
+
+    Where a row and `data.dvc` disagree, the row is right: it is the commit, and `data.dvc` follows.
+    """
+    found = Expected()
+    purged = {file.md5 for each in withdrawals(current.ledger).values() for file in each.files}
+    recorded = store.recorded()
+    homes = {path.name for path in paths.data().iterdir() if path.is_dir()} if paths.data().is_dir() else set()
+    for folder, newest in current.everything.items():
+        if folder.partition("/")[0] not in homes:
+            found.absent.append(f"data/{folder}")
+            continue
+        here = paths.data() / folder
+        files = [file for file in newest.files if file.md5 not in purged]
+        found.homes.add(paths.data() / folder.partition("/")[0])
+        found.objects |= {file.md5: f"data/{folder}/{file.path}" for file in files}
+        if not here.is_dir():
+            words = f"is missing, row {newest.row} names it with {len(newest.files)} files"
+            found.told += [Finding(FILE, f"data/{folder}", words, _mend)] if files else []
+            continue
+        found.files |= {here / file.path: (file.md5, f"row {newest.row}") for file in files}
+        if any(recorded.get(f"{folder}/{file.path}") != file.md5 for file in files):
+            found.told.append(_behind(folder))
+    for path, file in _observed(current):
+        if file.md5 not in purged:
+            found.files[path] = (file.md5, "the ledger")
+            found.objects[file.md5] = _name(path)
+            if recorded.get(path.relative_to(paths.data()).as_posix()) != file.md5:
+                found.told.append(_behind(path.relative_to(paths.data()).as_posix()))
+    for path, md5 in recorded.items():
+        top = path.partition("/")[0]
+        if top != "ledger" and top in homes and md5 not in purged:
+            found.files.setdefault(paths.data() / path, (md5, "data.dvc"))
+    return found
+
+
+def file_findings(expected: Expected, hashes: Hashes) -> Iterator[Finding]:
+    for path, (md5, who) in expected.files.items():
+        yield from _compared(_name(path), hashes[path], md5, who)
+    for md5, path in expected.objects.items():
+        kept = store.object_path(md5)
+        # a hard link is one file under two names: it is told once
+        same = isinstance(found := hashes[kept], str) and found == hashes.get(paths.root() / path)
+        if not same:
+            yield from _compared(f"the cache object of {path}", found, md5, "its name", _of_cache)
+    yield from _strays(expected)
+    yield from expected.told
+
+
+def _compared(what: str, found: str | OSError, md5: str, who: str, way_out: str | None = None) -> Iterator[Finding]:
+    if isinstance(found, FileNotFoundError):
+        yield Finding(FILE, what, f"is missing, {who} names it (md5 {md5})", way_out or _mend)
+    elif isinstance(found, OSError):
+        yield Finding(FILE, what, f"cannot be read ({found.strerror})", way_out or _mend)
+    elif found != md5:
+        yield Finding(FILE, what, f"has md5 {found}, {who} says {md5}", way_out or _mend)
+
+
+def _strays(expected: Expected) -> Iterator[Finding]:
+    """Files beside those of an artifact, and folders of a preset that no row ever named."""
+    for home in sorted(expected.homes):
+        for path in sorted(home.rglob("*")):
+            if path not in expected.files and not path.is_dir():
+                yield Finding(FILE, _name(path), "has no row in the ledger", "`orbitforge run` sets it aside")
+
+
+def _observed(current: Current) -> Iterator[tuple[Path, File]]:
+    """The files of the newest observation of each source and shard. Tables of single shards lie in the cache alone."""
+    seen = pl.col("kind") == OBSERVED
+    newest = current.ledger.query(
+        lambda rows: (
+            rows.filter(seen).group_by("asset", "shard").agg(pl.concat_str("ended", pl.lit(" "), "id").max().alias("age"))
+        )
+    )
+    sources = {source.name: source for source in current.pipeline.sources}
+    for row in current.rows_of_ids(age.rpartition(" ")[2] for age in newest["age"]):
+        if source := sources.get(row.asset):
+            yield from _of_source(current, source, row.files)
+
+
+def _of_source(current: Current, source: Source, files: Iterable[File]) -> Iterator[tuple[Path, File]]:
+    home = paths.data() / (current.pipeline.preset.source.folder if source.table else source.folder or source.name)
+    for file in files:
+        if file.path != f"{source.table}.parquet":
+            yield home / file.path, file
+
+
+def _behind(path: str) -> Finding:
+    return Finding(DVC, f"data/{path}", "is not in data.dvc as the ledger has it", "the next run records it", broken=False)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(paths.root()).as_posix()
+
+
+_mend = "`orbitforge run` puts it back from the cache if the cache holds it, else `dvc pull` it or make it again"
+_of_cache = "remove it, then `dvc pull` it or make it again"
