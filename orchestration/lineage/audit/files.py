@@ -10,6 +10,7 @@ import polars as pl
 
 from orchestration import paths
 from orchestration.lineage.audit.findings import DVC, FILE, Finding
+from orchestration.lineage.audit.rows import RESTORE
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import OBSERVED, File
 from orchestration.lineage.withdrawn import withdrawals
@@ -21,12 +22,16 @@ Hashes = Mapping[Path, str | OSError]
 
 @dataclass
 class Expected:
-    """What should lie where: path -> (md5, who says so). `objects` are those the cache should hold, md5 -> for what."""
+    """What should lie where: path -> (md5, who says so). `objects` are those the cache should hold, md5 -> for what.
 
+    `purged` are md5s that a withdrawal took away on purpose.
+    """
+
+    purged: set[str]
     files: dict[Path, tuple[str, str]] = field(default_factory=dict)
     objects: dict[str, str] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
-    """Artifacts of presets of which nothing is here."""
+    """Artifacts of presets of which nothing is here, and of shards that the sources do not have any more."""
     told: list[Finding] = field(default_factory=list)
     """What can be said without reading: artifacts that are missing, or not yet in data.dvc."""
     homes: set[Path] = field(default_factory=set)
@@ -41,16 +46,16 @@ def expected(current: Current) -> Expected:
 
     Where a row and `data.dvc` disagree, the row is right: it is the commit, and `data.dvc` follows.
     """
-    found = Expected()
-    purged = {file.md5 for each in withdrawals(current.ledger).values() for file in each.files}
+    found = Expected({file.md5 for each in withdrawals(current.ledger).values() for file in each.files})
+    given_up = _given_up(current)
     recorded = store.recorded()
     homes = {path.name for path in paths.data().iterdir() if path.is_dir()} if paths.data().is_dir() else set()
     for folder, newest in current.everything.items():
-        if folder.partition("/")[0] not in homes:
+        if folder.partition("/")[0] not in homes or (folder in given_up and not (paths.data() / folder).is_dir()):
             found.absent.append(f"data/{folder}")
             continue
         here = paths.data() / folder
-        files = [file for file in newest.files if file.md5 not in purged]
+        files = [file for file in newest.files if file.md5 not in found.purged]
         found.homes.add(paths.data() / folder.partition("/")[0])
         found.objects |= {file.md5: f"data/{folder}/{file.path}" for file in files}
         if not here.is_dir():
@@ -61,16 +66,27 @@ def expected(current: Current) -> Expected:
         if any(recorded.get(f"{folder}/{file.path}") != file.md5 for file in files):
             found.told.append(_behind(folder))
     for path, file in _observed(current):
-        if file.md5 not in purged:
+        if file.md5 not in found.purged:
             found.files[path] = (file.md5, "the ledger")
             found.objects[file.md5] = _name(path)
             if recorded.get(path.relative_to(paths.data()).as_posix()) != file.md5:
                 found.told.append(_behind(path.relative_to(paths.data()).as_posix()))
     for path, md5 in recorded.items():
-        top = path.partition("/")[0]
-        if top != "ledger" and top in homes and md5 not in purged:
-            found.files.setdefault(paths.data() / path, (md5, "data.dvc"))
+        _add_recorded(found, current, paths.data() / path, md5)
     return found
+
+
+def _add_recorded(found: Expected, current: Current, path: Path, md5: str) -> None:
+    """What `data.dvc` records beyond the rows: the files of sources, and artifacts whose row is gone."""
+    relative = path.relative_to(paths.data())
+    home = paths.data() / relative.parts[0]
+    if home == paths.ledger() or not home.is_dir() or md5 in found.purged:
+        return
+    if home not in found.homes:
+        found.files.setdefault(path, (md5, "data.dvc"))
+    elif not path.exists() and not any(parent.as_posix() in current.everything for parent in relative.parents):
+        words = f"is recorded by data.dvc (md5 {md5}), but no row of the ledger made it, and it is not there"
+        found.told.append(Finding(FILE, _name(path), words, RESTORE))
 
 
 def file_findings(expected: Expected, hashes: Hashes) -> Iterator[Finding]:
@@ -122,6 +138,14 @@ def _of_source(current: Current, source: Source, files: Iterable[File]) -> Itera
     for file in files:
         if file.path != f"{source.table}.parquet":
             yield home / file.path, file
+
+
+def _given_up(current: Current) -> set[str]:
+    """Folders of the current preset that no shard of its sources asks for any more."""
+    preset = current.pipeline.preset.name
+    steps = current.pipeline.steps
+    wanted = {step.folder(preset, shard) for step in steps for shard in current.pipeline.shards(step)}
+    return {folder for folder in current.everything if folder.startswith(f"{preset}/")} - wanted
 
 
 def _behind(path: str) -> Finding:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 
-from orchestration.errors import OrbitforgeError
 from orchestration.lineage.audit.findings import DVC, LEDGER, Finding
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import SCHEMA, WITHDRAWN, Ledger, Row
@@ -99,11 +98,7 @@ def _removed(ledger: Ledger, ids: Set[str]) -> Iterator[Finding]:
 
 def pointer_findings() -> Iterator[Finding]:
     """`data.dvc` itself: whether it is there, and names a list that is there and whole."""
-    try:
-        pointer = store.pointer()
-    except OrbitforgeError as error:
-        yield Finding(DVC, "data.dvc", "is damaged", str(error))
-        return
+    pointer = store.pointer()
     if pointer is None:
         yield Finding(DVC, "data.dvc", "is missing", "bring it back with `git checkout -- data.dvc`, or run the chain")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from orchestration.resources.tracking import Tracking
 from orchestration.steps import Step
 
 if TYPE_CHECKING:
+    import dagster as dg
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
@@ -92,18 +94,18 @@ def _is_newest(current: Current, row: Row) -> bool:
     return newest is not None and newest.row == row.id
 
 
-def dagster_findings(current: Current) -> Iterator[Finding]:
+def dagster_findings(current: Current, instance: dg.DagsterInstance | None = None) -> Iterator[Finding]:
     """The newest event of each asset and shard: the row that it names, and the data version."""
     home = paths.dagster_home()
-    if not (home / "dagster.yaml").is_file():
+    if instance is None and not (home / "dagster.yaml").is_file():
         yield Finding(DAGSTER, "Dagster", f"{home.relative_to(paths.root())} is not here", RESTORE, broken=False)
         return
     from orchestration.home import open_instance
     from orchestration.publish import known_tags
 
-    with open_instance() as instance:
+    with nullcontext(instance) if instance else open_instance() as here:
         for step in current.pipeline.steps:
-            tags = known_tags(instance, step)
+            tags = known_tags(here, step)
             yield from _tags(current, step, tags)
             made = [shard for shard in current.pipeline.shards(step) if current.newest(step.name, shard)]
             if lacking := [shard for shard in made if shard not in tags]:

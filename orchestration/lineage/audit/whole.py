@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from typing import TYPE_CHECKING
+
 from orchestration.lineage.audit.files import expected, file_findings
 from orchestration.lineage.audit.findings import Finding
 from orchestration.lineage.audit.rows import ledger_findings, pointer_findings
@@ -13,6 +15,9 @@ from orchestration.lineage.audit.services import dagster_findings, mlflow_findin
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
 from orchestration.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,13 @@ class Audit:
 
 def audit(
     pipeline: Pipeline,
+    instance: dg.DagsterInstance | None = None,
     *,
     workers: int | None = None,
     begin: Callable[[int], None] = lambda total: None,
     report: Callable[[int], None] = lambda size: None,
 ) -> Audit:
-    """Read every byte anew and compare what everybody says of it; changes nothing.
+    """Read every byte anew and compare what everybody says of it; changes nothing. Dagster's is the project's own.
 
     `begin` hears how many bytes there are, `report` how many more were read. Raises OrbitforgeError for a ledger that
     cannot be understood at all.
@@ -56,7 +62,7 @@ def audit(
         # hashing leaves the interpreter to the rest
         hashing = aside.submit(hash_files, should.paths(), workers=workers, begin=began, report=report)
         found = [*pointer_findings(), *ledger_findings(current.ledger)]
-        found += [*mlflow_findings(current), *dagster_findings(current)]
+        found += [*mlflow_findings(current), *dagster_findings(current, instance)]
         hashes = hashing.result()
     found += file_findings(should, hashes)
     return Audit(tuple(sorted(set(found))), len(hashes), sum(sizes), tuple(should.absent))
