@@ -42,7 +42,9 @@ __all__ = [
     "tree_version",
 ]
 
-# what can change bytes; orchestration tools cannot, but an audit wants to know them
+TOOLS = frozenset({"dagster", "dvc", "mlflow", "cpu"})
+"""Facts of an environment that do not decide whether the same is made: the tools around the stages, and the CPU, which
+can change the last bits of floating point and nothing else."""
 LIBRARIES = (
     *("torch", "torchvision", "lightning", "diffusers", "transformers", "open-clip-torch", "safetensors"),
     *("numpy", "numba", "polars", "pillow", "av", "scikit-image", "scikit-learn", "trimesh"),
@@ -121,11 +123,12 @@ def rows_version(rows: pl.DataFrame) -> str:
 
 @cache
 def environment() -> dict[str, str]:
-    """Python, platform and the versions of the libraries that can change bytes; imports none of them."""
+    """Python, platform, CPU and the versions of the libraries that can change bytes; imports none of them."""
     facts = {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "cpu": _cpu(),
     }
     for library in LIBRARIES:
         try:
@@ -133,6 +136,14 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return facts
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 @dataclass(frozen=True)

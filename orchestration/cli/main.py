@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,6 +52,11 @@ PresetOption = Annotated[
         "--preset", "-p", help="nano, tiny, small-cpu, small, paper or a .yaml file; default ORBITFORGE_PRESET or tiny."
     ),
 ]
+
+
+class Depth(StrEnum):
+    one = "one"
+    all = "all"
 
 
 def _prepare(preset: str | None) -> None:
@@ -130,6 +136,23 @@ def audit(
     from orchestration.cli.audit import audit_command
 
     audit_command(workers=workers, remote=remote, as_json=as_json)
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="A model version, asset, row id or data version.")],
+    depth: Annotated[Depth, typer.Option(help="The version alone, or all that was made on the way to it.")] = Depth.one,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="With the code and libraries of then: a git worktree, an environment.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    preset: PresetOption = None,
+) -> None:
+    """Make a version again in scratch, of the inputs that the ledger names, and compare it byte by byte."""
+    _prepare(preset)
+    from orchestration.cli.reproduce import reproduce_command
+
+    reproduce_command(version, everything=depth == Depth.all, exact=exact, as_json=as_json)
 
 
 @app.command()

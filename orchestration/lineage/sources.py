@@ -42,6 +42,14 @@ def observe(current: Current, source: Source, shard: Shard) -> Row:
     return row
 
 
+def labels(source: Source) -> pl.DataFrame:
+    """The verdicts in a source folder; no rows where there is none."""
+    from stages.quality.judged import SCHEMA, read_labels
+
+    home = paths.data() / (source.folder or source.name)
+    return read_labels(home) if any(home.glob("labels*.parquet")) else pl.DataFrame(schema=SCHEMA)
+
+
 def _table_files(current: Current, table: str, shard: Shard) -> tuple[File, ...]:
     home = paths.data() / current.pipeline.preset.source.folder
     rows = current.pipeline.table(table)
