@@ -43,11 +43,14 @@ class Pipeline:
 
         Raises SourceError, naming the file, when there is no such table or it cannot be used.
         """
+        table, gone = self.whole_table(name), withdrawals()
+        return without(table, gone) if gone else table
+
+    def whole_table(self, name: str) -> pl.DataFrame:
+        """The same with what was withdrawn."""
         path = self._table_file(name)
         changed = path.stat().st_mtime_ns if path.is_file() else 0
-        table = _table(paths.data(), self.preset.source, name, changed)  # pyright: ignore[reportArgumentType]  # frozen
-        gone = withdrawals()
-        return without(table, gone) if gone else table
+        return _table(paths.data(), self.preset.source, name, changed)  # pyright: ignore[reportArgumentType]  # frozen
 
     def shards(self, of: Step | Source) -> tuple[str | None, ...]:
         """The shards that should exist now, sorted; (None,) for what is not partitioned."""

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from orchestration import pipeline
@@ -52,7 +53,7 @@ def _as_json(found: Audit) -> dict[str, object]:
 def _print(console: Console, found: Audit) -> None:
     for finding in found.findings:
         mark, style = ("broken", "red") if finding.broken else ("behind", "yellow")
-        console.print(f"[{style}]{mark}[/]  {finding.where}  {finding}", highlight=False, soft_wrap=True)
+        console.print(f"[{style}]{mark}[/]  {finding.where}  {escape(str(finding))}", highlight=False, soft_wrap=True)
     if found.absent:
         console.print(f"not here, so not looked at: {len(found.absent)} artifacts, first {found.absent[0]}")
     read = f"{found.files} files, {found.bytes / 1e6:,.1f} MB read"

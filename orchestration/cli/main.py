@@ -138,6 +138,41 @@ def audit(
     audit_command(workers=workers, remote=remote, as_json=as_json)
 
 
+ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
+ByOption = Annotated[str | None, typer.Option(help="Who decides; default the name that git signs with.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+
+
+@app.command()
+def accept(
+    asset: Annotated[str, typer.Argument(help="Whose code was refactored.")],
+    reason: ReasonOption,
+    by: ByOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """After a refactoring: make one shard again and, if its bytes are equal, let the new code stand for the old."""
+    _prepare(preset)
+    from orchestration.cli.accept import accept_command
+
+    accept_command(asset, reason, by)
+
+
+@app.command()
+def withdraw(
+    id_: Annotated[str, typer.Argument(metavar="OBJECT|PROMPT|LABEL", help="An id of a source table.")],
+    reason: ReasonOption,
+    by: ByOption = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove its bytes from data/, cache and remotes.")] = False,
+    dry_run: DryRunOption = False,
+    preset: PresetOption = None,
+) -> None:
+    """Take something out of everything that is made from now on; what holds it becomes stale."""
+    _prepare(preset)
+    from orchestration.cli.withdraw import withdraw_command
+
+    withdraw_command(id_, reason=reason, by=by, purging=purge, dry_run=dry_run)
+
+
 @app.command()
 def reproduce(
     version: Annotated[str, typer.Argument(help="A model version, asset, row id or data version.")],

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from orchestration import pipeline
 from orchestration.cli.progress import Bars
@@ -14,7 +15,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.exact import reproduce_exactly
 from orchestration.lineage.find import find_row
 from orchestration.lineage.ledger import Row
-from orchestration.lineage.reproduce import EQUAL, Comparison, refuse, reproduce, rows_to_make
+from orchestration.lineage.reproduce import ADOPTED, EQUAL, Comparison, refuse, reproduce, rows_to_make
 
 STYLES = {"equal": "green", "close": "yellow", "adopted": "dim", "different": "bold red"}
 
@@ -48,12 +49,13 @@ def _shown(comparisons: Any, as_json: bool) -> list[Comparison]:
         if as_json:
             continue
         style = STYLES[comparison.result]
-        console.print(f"[{style}]{comparison.result:9}[/] {comparison.name}  {comparison.words}", highlight=False)
+        said = escape(f"{comparison.name}  {comparison.words}")
+        console.print(f"[{style}]{comparison.result:9}[/] {said}", highlight=False, soft_wrap=True)
         for path, (then, now) in comparison.files.items():
             console.print(f"          {path}: was {then}, is {now}", highlight=False)
         for name, (then, now) in comparison.metrics.items():
             console.print(f"          {name}: was {then:.6g}, is {now:.6g}", highlight=False)
     if not as_json:
-        equal = sum(comparison.result == EQUAL for comparison in done)
-        console.print(f"{equal} of {len(done)} artifacts have the same bytes", style="bold")
+        made = [comparison.result for comparison in done if comparison.result != ADOPTED]
+        console.print(f"{made.count(EQUAL)} of {len(made)} artifacts have the same bytes", style="bold")
     return done

@@ -62,6 +62,7 @@ class AssetStatus:
     version: str | None
     why: list[str]
     shards: list[ShardStatus]
+    job: str = "chain"
 
     @property
     def rerun(self) -> Rerun:
@@ -224,7 +225,7 @@ def _withdrawn(wanted: Wanted, row: Row) -> Iterator[str]:
 
 
 def withdrawn_words(each: Withdrawal) -> str:
-    return f"{each.id} was withdrawn: {each.reason}"
+    return f"{each.cause} was withdrawn: {each.reason}"
 
 
 def _code(row: Row, after: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
@@ -274,7 +275,7 @@ def _asset(current: Current, step: Step, shards: list[ShardStatus]) -> AssetStat
         reason if len(shards) == 1 else f"{reason} ({count} of {len(shards)} shards)"
         for reason, count in reasons.items()
     ]
-    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards)
+    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job)
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -18,9 +19,13 @@ ID_COLUMNS = ("id", "object", "clip")
 
 
 class Withdrawal(NamedTuple):
-    """`id` of the source `asset` was withdrawn at the time `at`; `files` were its bytes."""
+    """`id` of the source `asset` was withdrawn at the time `at`; `files` were its bytes, where those were purged.
+
+    `cause` is what a person withdrew: the object, where `id` is a prompt or a judged clip that shows it.
+    """
 
     id: str
+    cause: str
     asset: str
     shard: str | None
     reason: str
@@ -37,19 +42,16 @@ def withdrawals(ledger: Ledger | None = None) -> Mapping[str, Withdrawal]:
 
 @lru_cache(maxsize=4)
 def _withdrawals(folder: Path, _names: tuple[str, ...]) -> Mapping[str, Withdrawal]:
-    gone = Ledger(folder).query(lambda rows: rows.filter(pl.col("kind") == WITHDRAWN)).sort("ended", descending=True)
-    return {
-        row["about"]: Withdrawal(
-            row["about"],
-            row["asset"],
-            row["shard"],
-            row["reference"],
-            row["by"],
-            row["ended"],
-            tuple(File(**file) for file in row["files"]),
+    gone = Ledger(folder).query(lambda rows: rows.filter(pl.col("kind") == WITHDRAWN)).sort("ended", "id")
+    found: dict[str, Withdrawal] = {}
+    for row in gone.iter_rows(named=True):
+        cause = json.loads(row["config"]).get("cause", row["about"])
+        first = Withdrawal(
+            row["about"], cause, row["asset"], row["shard"], row["reference"], row["by"], row["ended"], files=()
         )
-        for row in gone.iter_rows(named=True)
-    }
+        known = found.get(row["about"], first)  # its bytes may have been purged later than it was withdrawn
+        found[row["about"]] = known._replace(files=(*known.files, *(File(**file) for file in row["files"])))
+    return found
 
 
 def without(table: pl.DataFrame, ids: Iterable[str]) -> pl.DataFrame:

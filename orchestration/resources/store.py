@@ -87,6 +87,20 @@ def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
             ) from error
 
 
+def remove_from(remote: str, md5s: Iterable[str]) -> None:
+    """Remove objects from a remote. Raises OrbitforgeError when it refuses."""
+    url = _url(remote)
+    with _repo() as repo:
+        odb = repo.cloud.get_remote_odb(remote)
+        try:
+            for md5 in md5s:
+                odb.fs.remove(odb.oid_to_path(md5))
+        except Exception as error:  # each kind of remote raises errors of its own
+            raise OrbitforgeError(
+                f"the DVC remote {remote!r} ({url}) does not let objects be removed: {' '.join(str(error).split())}"
+            ) from error
+
+
 def _url(remote: str | None) -> str:
     known = remotes()
     if remote not in known:

@@ -13,7 +13,7 @@ from orchestration.lineage.audit.findings import DVC, FILE, Finding
 from orchestration.lineage.audit.rows import RESTORE
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import OBSERVED, File
-from orchestration.lineage.withdrawn import withdrawals
+from orchestration.lineage.withdrawn import held, withdrawals
 from orchestration.resources import store
 from orchestration.steps import Source
 
@@ -46,7 +46,9 @@ def expected(current: Current) -> Expected:
 
     Where a row and `data.dvc` disagree, the row is right: it is the commit, and `data.dvc` follows.
     """
-    found = Expected({file.md5 for each in withdrawals(current.ledger).values() for file in each.files})
+    purged = {file.md5 for each in withdrawals(current.ledger).values() for file in each.files}
+    # what is there again was made again, of something else
+    found = Expected({md5 for md5 in purged if not store.object_path(md5).is_file()})
     given_up = _given_up(current)
     recorded = store.recorded()
     homes = {path.name for path in paths.data().iterdir() if path.is_dir()} if paths.data().is_dir() else set()
@@ -135,6 +137,8 @@ def _observed(current: Current) -> Iterator[tuple[Path, File]]:
 
 def _of_source(current: Current, source: Source, files: Iterable[File]) -> Iterator[tuple[Path, File]]:
     home = paths.data() / (current.pipeline.preset.source.folder if source.table else source.folder or source.name)
+    if not source.table and held(home, withdrawals(current.ledger)):
+        return  # what was observed is less than what lies there, which data.dvc records
     for file in files:
         if file.path != f"{source.table}.parquet":
             yield home / file.path, file

@@ -1,0 +1,115 @@
+"""Taking an object or a prompt out of everything that is made from now on, and finding what holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from orchestration.errors import OrbitforgeError
+from orchestration.lineage.again import in_order
+from orchestration.lineage.current import Current
+from orchestration.lineage.ledger import MADE, OBSERVED, WITHDRAWN, File, Ledger, Row, now
+from orchestration.lineage.sources import labels
+from orchestration.lineage.withdrawn import ID_COLUMNS
+from orchestration.pipeline import Pipeline
+from orchestration.resources import store
+from orchestration.steps import Source
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of a source, and the shard that it stands in."""
+
+    source: Source
+    id: str
+    shard: str | None
+
+
+def entries(pipeline: Pipeline, id_: str) -> list[Entry]:
+    """What goes with `id_`: the object or prompt itself, the prompts that imagine an object, the clips that show it.
+
+    Raises OrbitforgeError when no source has such an entry.
+    """
+    found: list[Entry] = []
+    for source in pipeline.sources:
+        if source.table:
+            table = pipeline.whole_table(source.table)
+            chosen = table.filter(_names([id_], table)).select("id", "shard")
+            found += [Entry(source, entry, shard) for entry, shard in chosen.iter_rows()]
+        else:
+            judged = labels(source)
+            found += [Entry(source, clip, None) for clip in judged.filter(_names([id_], judged))["clip"]]
+    if not any(entry.id == id_ for entry in found):
+        raise OrbitforgeError(f"no object, prompt or label is called {id_!r}; ids stand in the tables of data/source")
+    return found
+
+
+def withdraw(
+    pipeline: Pipeline, cause: str, gone: Iterable[Entry], *, reason: str, by: str, purged: Iterable[File] = ()
+) -> None:
+    """Record that `gone` goes with `cause`. From now on no stage reads any of it, also when a table brings it again."""
+    at = now()
+    rows = [
+        Row(
+            kind=WITHDRAWN,
+            preset=pipeline.preset.name,
+            asset=entry.source.name,
+            shard=entry.shard,
+            about=entry.id,
+            config={"cause": cause},
+            reference=reason,
+            by=by,
+            started=at,
+            ended=at,
+            files=() if number else tuple(sorted(purged)),
+        )
+        for number, entry in enumerate(gone)
+    ]
+    Ledger().append(*rows)
+
+
+def holders(current: Current, gone: Iterable[Entry]) -> list[Row]:
+    """Every artifact that was ever made of them, at any distance; each after what it was made of."""
+    read = current.ledger.query(
+        lambda rows: (
+            rows.filter(pl.col("kind") == MADE)
+            .select("id", parent=pl.col("inputs").list.eval(pl.element().struct.field("row")))
+            .explode("parent")
+            .filter(pl.col("parent") != "")
+        )
+    )
+    children: dict[str, list[str]] = {}
+    for id_, parent in read.iter_rows():
+        children.setdefault(parent, []).append(id_)
+    reached: set[str] = set()
+    queue = [row.id for row in observed_with(current, gone)]
+    while queue:
+        new = [id_ for id_ in children.get(queue.pop(), []) if id_ not in reached]
+        reached.update(new)
+        queue += new
+    return list(in_order({row.id: row for row in current.rows_of_ids(sorted(reached))}))
+
+
+def observed_with(current: Current, gone: Iterable[Entry]) -> list[Row]:
+    """The observations of sources whose tables name any of them. A table that is not in the cache may have."""
+    ids = sorted({entry.id for entry in gone})
+    assets = sorted({entry.source.name for entry in gone})
+    seen = (pl.col("kind") == OBSERVED) & pl.col("asset").is_in(assets)
+    rows = current.rows_of_ids(current.ledger.query(lambda rows: rows.filter(seen).select("id"))["id"])
+    return [row for row in rows if any(_may_name(file, ids) for file in row.files if file.path.endswith(".parquet"))]
+
+
+def _may_name(file: File, ids: list[str]) -> bool:
+    kept = store.object_path(file.md5)
+    if not kept.is_file():
+        return True
+    table = pl.read_parquet(kept)
+    return not table.filter(_names(ids, table)).is_empty()
+
+
+def _names(ids: list[str], table: pl.DataFrame) -> pl.Expr:
+    gone = pl.Series(ids, dtype=pl.String).implode()
+    columns = [pl.col(column).is_in(gone).fill_null(False) for column in ID_COLUMNS if column in table.columns]
+    return pl.any_horizontal(columns) if columns else pl.lit(False)
