@@ -21,7 +21,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 
 from orchestration import paths
 from orchestration.lineage.current import input_versions
-from orchestration.lineage.ledger import PUBLISHED, File, Ledger, Row, now
+from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, now
 from orchestration.resources import store
 from orchestration.steps import Source, Step
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from orchestration.resources.tracking import Tracking
 
 ROW_TAG = "orbitforge/row"
-MLFLOW = "mlflow"
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""

@@ -138,6 +138,36 @@ def audit(
     audit_command(workers=workers, remote=remote, as_json=as_json)
 
 
+class Layout(StrEnum):
+    tree = "tree"
+    mermaid = "mermaid"
+    modelcard = "modelcard"
+    croissant = "croissant"
+    cyclonedx = "cyclonedx"
+    json = "json"
+
+
+@app.command()
+def lineage(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|ASSET|FILE", help="Also a row id, a data version, or the id of an object, prompt or label."
+        ),
+    ],
+    layout: Annotated[Layout, typer.Option("--format", "-f", help="How to write it.")] = Layout.tree,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    forward: Annotated[bool, typer.Option("--forward", help="What was made of it, instead of what it came from.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; default standard output.")] = None,
+    preset: PresetOption = None,
+) -> None:
+    """Say where something came from: corpus, labels, weights, meshes, licences, code, config, seeds, environment."""
+    _prepare(preset)
+    from orchestration.cli.lineage import lineage_command
+
+    lineage_command(target, layout=Layout.json if as_json else layout, forward=forward, output=output)
+
+
 ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
 ByOption = Annotated[str | None, typer.Option(help="Who decides; default the name that git signs with.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]

@@ -23,9 +23,9 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     gone = entries(here, id_)
     refuse_withdrawn(current, gone, purging=purging)
     held = holders(current, gone)
-    files = to_purge(current, gone, held) if purging else []
+    files = to_purge(current, gone, [each.row for each in held]) if purging else []
     console.print(f"{id_} and what goes with it: {len(gone)} entries of {', '.join(dict.fromkeys(e.source.name for e in gone))}")
-    lies = [row for row in held if (newest := current.everything.get(row.folder)) and newest.row == row.id]
+    lies = [each.row for each in held if each.newest]
     for row in lies:
         console.print(escape(f"  held by {row.preset}/{name_of(row.asset, row.shard)} (row {row.id[:12]})"), highlight=False)
     if purging:

@@ -26,6 +26,8 @@ from orchestration.versions import digest
 
 MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published"
 ACCEPTED, WITHDRAWN, PROMOTED = "accepted", "withdrawn", "promoted"
+MLFLOW = "mlflow"
+"""The service that registers models."""
 KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED)
 
 

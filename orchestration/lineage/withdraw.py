@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from orchestration.errors import OrbitforgeError
-from orchestration.lineage.again import in_order
 from orchestration.lineage.current import Current
-from orchestration.lineage.ledger import MADE, OBSERVED, WITHDRAWN, File, Ledger, Row, now
+from orchestration.lineage.forward import Descendant, descendants
+from orchestration.lineage.ledger import OBSERVED, WITHDRAWN, File, Ledger, Row, now
 from orchestration.lineage.sources import labels
 from orchestration.lineage.withdrawn import ID_COLUMNS
 from orchestration.pipeline import Pipeline
@@ -70,26 +70,9 @@ def withdraw(
     Ledger().append(*rows)
 
 
-def holders(current: Current, gone: Iterable[Entry]) -> list[Row]:
-    """Every artifact that was ever made of them, at any distance; each after what it was made of."""
-    read = current.ledger.query(
-        lambda rows: (
-            rows.filter(pl.col("kind") == MADE)
-            .select("id", parent=pl.col("inputs").list.eval(pl.element().struct.field("row")))
-            .explode("parent")
-            .filter(pl.col("parent") != "")
-        )
-    )
-    children: dict[str, list[str]] = {}
-    for id_, parent in read.iter_rows():
-        children.setdefault(parent, []).append(id_)
-    reached: set[str] = set()
-    queue = [row.id for row in observed_with(current, gone)]
-    while queue:
-        new = [id_ for id_ in children.get(queue.pop(), []) if id_ not in reached]
-        reached.update(new)
-        queue += new
-    return list(in_order({row.id: row for row in current.rows_of_ids(sorted(reached))}))
+def holders(current: Current, gone: Iterable[Entry]) -> list[Descendant]:
+    """Every artifact that was ever made of them, at any distance."""
+    return descendants(current, (row.id for row in observed_with(current, gone)))
 
 
 def observed_with(current: Current, gone: Iterable[Entry]) -> list[Row]:
