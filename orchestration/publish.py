@@ -78,9 +78,21 @@ class Publisher:
 # MLflow
 
 
-def register(row: Row, tracking: Tracking) -> Row:
-    """Register the model of `row` and write down which version it became."""
+def register(
+    row: Row,
+    tracking: Tracking,
+    *,
+    folder: Path | None = None,
+    run: str | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Row:
+    """Register the model of `row` and write down which version it became.
+
+    Its files are taken from `folder`, by default where they lie in `data/`; `run` is the MLflow run that it belongs to,
+    by default the one that trained it.
+    """
     tags = {
+        **(more or {}),
         "dagster.run_id": row.dagster_run or "",
         "dvc.md5": row.version,
         "code_version": row.code,
@@ -88,7 +100,7 @@ def register(row: Row, tracking: Tracking) -> Row:
         "ledger.row": row.id,
     }
     name = f"{row.preset}-{row.asset}"
-    version = tracking.register(name, paths.data() / row.folder, row.mlflow_run, tags)
+    version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
     told = Row(
         kind=PUBLISHED,
         preset=row.preset,

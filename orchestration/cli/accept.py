@@ -20,6 +20,8 @@ def accept_command(asset: str, reason: str, by: str | None) -> None:
         raise OrbitforgeError(f"{asset} is observed, not made: it has no code")
     words, person = given_reason(reason), named_person(by)
     for row in accept(Current(here), step, reason=words, by=person, report=lambda event: None):
-        proof = f"{name_of(row.asset, row.shard)} came out with equal bytes" if row.service == "bytes" else "on their word"
+        proof = (
+            f"{name_of(row.asset, row.shard)} came out with equal bytes" if row.service == "bytes" else "on their word"
+        )
         print(f"{asset}: code {row.code[:8]} stands for the code of row {row.about}, accepted by {row.by}, {proof}")
     Console(stderr=True).print("the next run finds it fresh")

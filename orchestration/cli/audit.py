@@ -19,7 +19,12 @@ def audit_command(*, workers: int | None, remote: str | None, as_json: bool) -> 
     """Print what was found and exit with 1 if anything is broken; what the next run mends is told and does no harm."""
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("reading"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console
+        TextColumn("reading"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
     )
     with bar:
         task = bar.add_task("reading", total=None)

@@ -157,7 +157,9 @@ def lineage(
     ],
     layout: Annotated[Layout, typer.Option("--format", "-f", help="How to write it.")] = Layout.tree,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    forward: Annotated[bool, typer.Option("--forward", help="What was made of it, instead of what it came from.")] = False,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="What was made of it, instead of what it came from.")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; default standard output.")] = None,
     preset: PresetOption = None,
 ) -> None:
@@ -166,6 +168,20 @@ def lineage(
     from orchestration.cli.lineage import lineage_command
 
     lineage_command(target, layout=Layout.json if as_json else layout, forward=forward, output=output)
+
+
+@app.command()
+def diff(
+    first: Annotated[str, typer.Argument(metavar="A", help="A version: an asset, models:/NAME/NUMBER, a row id.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    preset: PresetOption = None,
+) -> None:
+    """Say what lies between two versions: source rows, labels, clips, config, code, environment, metrics."""
+    _prepare(preset)
+    from orchestration.cli.diff import diff_command
+
+    diff_command(first, second, as_json=as_json)
 
 
 ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
@@ -201,6 +217,43 @@ def withdraw(
     from orchestration.cli.withdraw import withdraw_command
 
     withdraw_command(id_, reason=reason, by=by, purging=purge, dry_run=dry_run)
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A model version: models:/tiny-lrm_finetuned/3, a row id, an asset.")],
+    reason: ReasonOption,
+    to: Annotated[str, typer.Option(help="The alias.")] = "production",
+    by: ByOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Give a model an alias, unless audit, logged metrics, licence policy or a dirty tree speak against it."""
+    _prepare(preset)
+    from orchestration.cli.promote import promote_command
+
+    promote_command(version, alias=to, reason=reason, by=by)
+
+
+@app.command()
+def restore(preset: PresetOption = None) -> None:
+    """After the loss of Dagster's or MLflow's database, tell both again what the ledger knows."""
+    _prepare(preset)
+    from orchestration.cli.restore import restore_command
+
+    restore_command()
+
+
+@app.command()
+def gc(
+    keep: Annotated[str, typer.Option(help="promoted+ancestors, or promoted.")] = "promoted+ancestors",
+    dry_run: DryRunOption = False,
+    preset: PresetOption = None,
+) -> None:
+    """Remove from the cache what is neither current, nor named by git, nor promoted."""
+    _prepare(preset)
+    from orchestration.cli.gc import gc_command
+
+    gc_command(keep, dry_run=dry_run)
 
 
 @app.command()

@@ -24,10 +24,14 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     refuse_withdrawn(current, gone, purging=purging)
     held = holders(current, gone)
     files = to_purge(current, gone, [each.row for each in held]) if purging else []
-    console.print(f"{id_} and what goes with it: {len(gone)} entries of {', '.join(dict.fromkeys(e.source.name for e in gone))}")
+    console.print(
+        f"{id_} and what goes with it: {len(gone)} entries of {', '.join(dict.fromkeys(e.source.name for e in gone))}"
+    )
     lies = [each.row for each in held if each.newest]
     for row in lies:
-        console.print(escape(f"  held by {row.preset}/{name_of(row.asset, row.shard)} (row {row.id[:12]})"), highlight=False)
+        console.print(
+            escape(f"  held by {row.preset}/{name_of(row.asset, row.shard)} (row {row.id[:12]})"), highlight=False
+        )
     if purging:
         size = sum(file.size for file in files)
         console.print(f"to purge: {len(files)} files, {size / 1e6:,.1f} MB, from data/, the cache and every remote")
@@ -47,4 +51,3 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     console.print(f"withdrawn by {person}: {words}", style="bold")
     if kept:
         console.print(f"weights that learned from it stay until they are made again: {', '.join(kept)}")
-

@@ -67,7 +67,9 @@ def differences(before: Row, after: Done) -> dict[str, tuple[str | None, str | N
     """Path -> (md5 then, md5 now), for the files that differ; None for one that is not there."""
     then: Mapping[str, str] = {file.path: file.md5 for file in before.files}
     now = {file.path: file.md5 for file in after.files}
-    return {path: pair for path in sorted(then | now) if (pair := (then.get(path), now.get(path))) and pair[0] != pair[1]}
+    return {
+        path: pair for path in sorted(then | now) if (pair := (then.get(path), now.get(path))) and pair[0] != pair[1]
+    }
 
 
 def ancestors(current: Current, row: Row) -> Iterator[Row]:

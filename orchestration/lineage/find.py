@@ -18,6 +18,8 @@ from orchestration.steps import Source, Step
 
 LEAST = 6
 """Characters of a row id or a data version that are enough."""
+CANDIDATE = "candidate"
+"""The alias that every new version gets."""
 _HEX = re.compile(rf"[0-9a-f]{{{LEAST},40}}(\.dir)?")
 _MODEL = re.compile(r"(?:models:/)?(?P<name>[a-z0-9-]+-[a-z_]+)(?:/(?P<version>\d+)|@(?P<alias>[a-z][\w-]*))")
 
@@ -41,7 +43,10 @@ def find(current: Current, text: str) -> Row | Named:
     found = (
         _of_file(current, path)
         if path.is_file()
-        else _of_asset(current, text) or _of_model(current, text) or _of_hash(current, text) or _of_source(current, text)
+        else _of_asset(current, text)
+        or _of_model(current, text)
+        or _of_hash(current, text)
+        or _of_source(current, text)
     )
     if found is None:
         assets = ", ".join(step.name for step in current.pipeline.steps)
@@ -84,13 +89,13 @@ def _of_model(current: Current, text: str) -> Row | None:
         return None
     name, version, alias = match["name"], match["version"], match["alias"]
     preset, _, asset = name.rpartition("-")
+    mine = (pl.col("preset") == preset) & (pl.col("asset") == asset)
     told = (
         (pl.col("kind") == PUBLISHED) & (pl.col("reference") == f"models:/{name}/{version}")
         if version
-        else (pl.col("kind") == PROMOTED)
-        & (pl.col("service") == alias)
-        & (pl.col("preset") == preset)
-        & (pl.col("asset") == asset)
+        else (pl.col("kind") == PUBLISHED) & mine
+        if alias == CANDIDATE
+        else (pl.col("kind") == PROMOTED) & (pl.col("service") == alias) & mine
     )
     found = current.ledger.query(lambda rows: rows.filter(told).select("about", "ended")).sort("ended")
     return current.row_of_id(found["about"][-1]) if len(found) else None

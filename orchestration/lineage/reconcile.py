@@ -37,7 +37,7 @@ def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) ->
         *_put_back(current, rows),
         *_tell_dvc(rows),
         *_tell_mlflow(pipeline, current, rows),
-        *(_tell_dagster(pipeline, current, rows, instance) if instance else ()),
+        *(tell_dagster(pipeline, current, rows, instance) if instance else ()),
     ]
 
 
@@ -122,7 +122,8 @@ def _tell_mlflow(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> l
     ]
 
 
-def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+    """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
     from orchestration import publish
 
     found: list[str] = []

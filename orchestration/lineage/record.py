@@ -140,13 +140,20 @@ def closure(current: Current, row: Row) -> pl.DataFrame:
         parents = rows.select(id=pl.col("parents").explode()).filter(pl.col("id") != "").unique()
         level, depth = parents, depth + 1
     # a row that is read at several levels belongs to the highest
-    return pl.concat(found).sort("depth", "asset", "shard", descending=[True, False, False]).unique("id", keep="first", maintain_order=True)
+    return (
+        pl.concat(found)
+        .sort("depth", "asset", "shard", descending=[True, False, False])
+        .unique("id", keep="first", maintain_order=True)
+    )
 
 
 def _same_code(decision: Row, rows: pl.DataFrame) -> bool:
     """Whether code that was accepted made one of the rows, though another row proved it."""
     alike = (pl.col("asset") == decision.asset) & (pl.col("code") == decision.code)
-    return decision.kind == ACCEPTED and not rows.filter(alike & (pl.col("config_hash") == decision.config_hash)).is_empty()
+    return (
+        decision.kind == ACCEPTED
+        and not rows.filter(alike & (pl.col("config_hash") == decision.config_hash)).is_empty()
+    )
 
 
 def _parts(current: Current, rows: pl.DataFrame) -> list[Part]:
@@ -215,7 +222,8 @@ def _as_read(current: Current, source: Source, observed: pl.DataFrame, lost: lis
 
 def _shown(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:
     return table.select(
-        pl.col(name).cast(pl.String) if name in table.columns else pl.lit(None, pl.String).alias(name) for name in columns
+        pl.col(name).cast(pl.String) if name in table.columns else pl.lit(None, pl.String).alias(name)
+        for name in columns
     )
 
 
@@ -243,5 +251,3 @@ def content(row: Row) -> dict[str, Any]:
         name: json.loads(value) if name in ("code_modules", "config", "environment", "metrics") else value
         for name, value in row.record().items()
     }
-
-

@@ -69,7 +69,9 @@ def reasons(current: Current, row: Row) -> Iterator[str]:
         return
     step = step_of(current, row)
     now = code_modules(step.code)
-    changed = sorted(name for name in now.keys() | row.code_modules.keys() if now.get(name) != row.code_modules.get(name))
+    changed = sorted(
+        name for name in now.keys() | row.code_modules.keys() if now.get(name) != row.code_modules.get(name)
+    )
     if changed:
         shown = ", ".join(changed[:4]) + (f" and {len(changed) - 4} more" if len(changed) > 4 else "")
         yield f"code of {shown} changed"

@@ -147,7 +147,7 @@ class _Look:
         row = self.current.row(self.step.name, wanted.shard)
         assert row is not None
         gone = tuple(_withdrawn(wanted, row))
-        why = [*_inputs(wanted, row), *_code(row, self._code(), wanted), *_config(row.config, self._config())]
+        why = [*_inputs(wanted, row), *_code(row, self._code(), wanted), *config_reasons(row.config, self._config())]
         return STALE, why or ["was made under other rules for keys"], gone
 
     def _upstream(self, shard: Shard) -> tuple[list[str], tuple[str, ...]]:
@@ -237,11 +237,11 @@ def _code(row: Row, after: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
         yield f"code of {', '.join(changed)} changed"
 
 
-def _config(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def config_reasons(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         was, is_ = before.get(key), after.get(key)
         if isinstance(was, dict) and isinstance(is_, dict):
-            yield from _config(was, is_, f"{prefix}{key}.")
+            yield from config_reasons(was, is_, f"{prefix}{key}.")
         elif key not in before:
             yield f"config key {prefix}{key} is new ({_brief(is_)})"
         elif key not in after:

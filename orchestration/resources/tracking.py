@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "candidate"
 _PATIENCE = 3.0  # seconds
+_BATCH = 1000  # metrics in one call, MLflow's limit
 
 
 class Tracking(dg.ConfigurableResource):
@@ -104,6 +107,29 @@ class Tracking(dg.ConfigurableResource):
         self.client()
         return MLFlowLogger(tracking_uri=self.tracking_uri, run_id=run_id)
 
+    def log_curve(self, run_id: str, curve: Iterable[tuple[int, str, float]]) -> None:
+        """Log (step, name, value) as the metrics of a run."""
+        from mlflow.entities import Metric
+
+        client, at = self.client(), int(time.time() * 1000)
+        points = [Metric(_metric_name(name), value, at, step) for step, name, value in curve]
+        for start in range(0, len(points), _BATCH):
+            client.log_batch(run_id, metrics=points[start : start + _BATCH])
+
+    def known(self, name: str, md5: str) -> str | None:
+        """The number of the version of model `name` with this DVC md5."""
+        found = self._version(self.client(), name, md5)
+        return str(found.version) if found else None
+
+    def alias(self, name: str, alias: str) -> str | None:
+        """The number of the version of model `name` that the alias points to."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client().get_model_version_by_alias(name, alias).version)
+        except MlflowException:
+            return None
+
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         self.client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
@@ -123,6 +149,21 @@ class Tracking(dg.ConfigurableResource):
         version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
         return str(version.version)
+
+    def promote(self, name: str, version: str, alias: str, tags: Mapping[str, str]) -> None:
+        """Point the alias to the version and say on it who did so. Raises OrbitforgeError when there is no such one."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        try:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version, key, value)
+            client.set_registered_model_alias(name, alias, version)
+        except MlflowException as error:
+            raise OrbitforgeError(
+                f"MLflow does not take models:/{name}/{version} as {alias}: {' '.join(str(error).split())}; if it lost "
+                "what it knew, `orbitforge restore` tells it again"
+            ) from None
 
     def _new(
         self, client: MlflowClient, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]
@@ -171,6 +212,11 @@ def _knows(client: MlflowClient, run_id: str) -> bool:
         return client.get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException:
         return False
+
+
+def _metric_name(name: str) -> str:
+    """MLflow takes letters, digits and a few signs."""
+    return re.sub(r"[^\w\-./: ]", "_", name)
 
 
 def _system() -> dict[str, str]:

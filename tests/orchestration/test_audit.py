@@ -35,7 +35,11 @@ def made(world: World) -> World:
     pl.DataFrame({"clip": ["c"], "verdict": ["good"]}).write_parquet(world.data / "human_labels" / "labels.parquet")
     world.make("views", "manifest", "model", "clips")
     store.publish({}, also=[world.data / "source", world.data / "human_labels"])
-    for command in (["init", "-q"], ["add", "data.dvc"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "data.dvc"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x"],
+    ):
         subprocess.run(["git", *command], cwd=world.root, check=True)
     assert findings(world) == []
     return world

@@ -126,7 +126,9 @@ def _observed(current: Current) -> Iterator[tuple[Path, File]]:
     seen = pl.col("kind") == OBSERVED
     newest = current.ledger.query(
         lambda rows: (
-            rows.filter(seen).group_by("asset", "shard").agg(pl.concat_str("ended", pl.lit(" "), "id").max().alias("age"))
+            rows.filter(seen)
+            .group_by("asset", "shard")
+            .agg(pl.concat_str("ended", pl.lit(" "), "id").max().alias("age"))
         )
     )
     sources = {source.name: source for source in current.pipeline.sources}
@@ -153,7 +155,9 @@ def _given_up(current: Current) -> set[str]:
 
 
 def _behind(path: str) -> Finding:
-    return Finding(DVC, f"data/{path}", "is not in data.dvc as the ledger has it", "the next run records it", broken=False)
+    return Finding(
+        DVC, f"data/{path}", "is not in data.dvc as the ledger has it", "the next run records it", broken=False
+    )
 
 
 def _name(path: Path) -> str:

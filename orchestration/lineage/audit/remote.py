@@ -15,7 +15,10 @@ def remote_findings(remote: str) -> Iterator[Finding]:
     for path, md5 in recorded.items():
         if md5 in lacking:
             yield Finding(
-                DVC, f"data/{path}", f"is not in the remote {remote!r} (md5 {md5})", f"push it with `dvc push -r {remote}`"
+                DVC,
+                f"data/{path}",
+                f"is not in the remote {remote!r} (md5 {md5})",
+                f"push it with `dvc push -r {remote}`",
             )
     if (pointer := store.pointer()) in lacking:
         words = f"is not in the remote {remote!r}: nobody could pull"

@@ -13,7 +13,9 @@ from orchestration import paths
 from orchestration.lineage.audit.findings import DAGSTER, MLFLOW, Finding
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
+from orchestration.lineage.ledger import MLFLOW as SERVICE
 from orchestration.lineage.ledger import Row
+from orchestration.lineage.promoted import promoted
 from orchestration.resources.tracking import Tracking
 from orchestration.steps import Step
 
@@ -28,7 +30,7 @@ GONE = "somebody removed the row or forged the tag: look at data.dvc's history i
 
 def mlflow_findings(current: Current) -> Iterator[Finding]:
     """Each registered version: its tags, and the bytes of its files, against the row that made it."""
-    published = current.published("mlflow")
+    published = current.published(SERVICE)
     tracking = Tracking()
     if not published:
         return
@@ -42,7 +44,9 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
         name = f"MLflow models:/{version.name}/{version.version}"
         row_id = version.tags.get("ledger.row")
         if row_id is None:
-            yield Finding(MLFLOW, name, "names no ledger row", "register what Orbitforge made, or ignore it", broken=False)
+            yield Finding(
+                MLFLOW, name, "names no ledger row", "register what Orbitforge made, or ignore it", broken=False
+            )
             continue
         row = current.row_of_id(row_id)
         if row is None:
@@ -50,11 +54,27 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
             continue
         known[row_id] = name
         if (tag := version.tags.get("dvc.md5")) != row.version:
-            yield Finding(MLFLOW, name, f"has the tag dvc.md5 {tag}, row {row.id} says {row.version}", "correct the tag")
+            yield Finding(
+                MLFLOW, name, f"has the tag dvc.md5 {tag}, row {row.id} says {row.version}", "correct the tag"
+            )
         yield from _files(client, version, name, row)
+    yield from _aliases(current, client, known)
     for row_id, reference in published.items():
         if row_id not in known and (row := current.row_of_id(row_id)) and _is_newest(current, row):
-            yield Finding(MLFLOW, reference, f"is not in MLflow, row {row_id} was registered as it", RESTORE, broken=False)
+            yield Finding(
+                MLFLOW, reference, f"is not in MLflow, row {row_id} was registered as it", RESTORE, broken=False
+            )
+
+
+def _aliases(current: Current, client: MlflowClient, known: Mapping[str, str]) -> Iterator[Finding]:
+    """An alias that people were promised points to what was promoted."""
+    aliases = {model.name: model.aliases for model in client.search_registered_models()}
+    for (preset, asset, alias), row_id in promoted(current).items():
+        name = f"{preset}-{asset}"
+        version = aliases.get(name, {}).get(alias)
+        if row_id in known and str(version) != known[row_id].rpartition("/")[2]:
+            words = f"points to version {version}, {known[row_id]} was promoted (row {row_id})"
+            yield Finding(MLFLOW, f"MLflow models:/{name}@{alias}", words, "`orbitforge promote` what it should be")
 
 
 def _files(client: MlflowClient, version: ModelVersion, name: str, row: Row) -> Iterator[Finding]:

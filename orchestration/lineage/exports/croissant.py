@@ -110,4 +110,3 @@ def _type(mlc: Any, kind: pl.DataType) -> Any:
     if kind.is_integer():
         return mlc.DataType.INTEGER
     return mlc.DataType.BOOL if kind == pl.Boolean else mlc.DataType.TEXT
-

@@ -114,7 +114,9 @@ def _library(name: str, version: str) -> Any:
 
 def _model_card(record: Record, part: Part) -> dict[str, Any]:
     row = part.row
-    task, reads, writes = next((facts for name, facts in TASKS.items() if row.asset.startswith(name)), ("", "image", ""))
+    task, reads, writes = next(
+        (facts for name, facts in TASKS.items() if row.asset.startswith(name)), ("", "image", "")
+    )
     data = [read for read, reader in record.edges if reader == row.asset]
     parameters: dict[str, Any] = {
         "approach": {"type": "supervised"},

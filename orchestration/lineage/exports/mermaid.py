@@ -11,7 +11,9 @@ def mermaid(record: Record) -> str:
     lines = ["flowchart TD"]
     for part in record.parts:
         text = "<br/>".join([part.asset, *_facts(record, part)]).replace('"', "'")
-        left, right = ('[("', '")]') if part.row.kind == OBSERVED else ('(["', '"])') if _is_root(record, part) else ('["', '"]')
+        left, right = (
+            ('[("', '")]') if part.row.kind == OBSERVED else ('(["', '"])') if _is_root(record, part) else ('["', '"]')
+        )
         lines.append(f"    {part.asset}{left}{text}{right}")
     lines += [f"    {read} --> {reader}" for read, reader in record.edges]
     return "\n".join(lines) + "\n"

@@ -82,7 +82,9 @@ def _body(record: Record) -> str:
             *("", "## Reproduce", ""),
             f"    orbitforge reproduce {record.reference or record.row.id} --depth all",
             "",
-            "Environment: " + ", ".join(f"{name} {version}" for name, version in sorted(record.row.environment.items())) + ".",
+            "Environment: "
+            + ", ".join(f"{name} {version}" for name, version in sorted(record.row.environment.items()))
+            + ".",
             "",
         ]
     )
