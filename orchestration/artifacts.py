@@ -62,6 +62,10 @@ def materialise(
     current, git = Current(pipeline), git_state()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
+
+    def code_of(row: Row) -> str:
+        return current.accepted.first(row.asset, row.code, row.config_hash)
+
     failures: dict[Shard, Exception] = {}
     with publish.Publisher() as publisher:
         for shard in _asked(context, step, pipeline):
@@ -76,7 +80,7 @@ def materialise(
             if row:
                 context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
                 if not publish.knows(context.instance, row):
-                    yield publish.event(row, pointers)
+                    yield publish.event(row, pointers, code=code_of(row))
         for task, done in _perform_all(context, tasks, tracking):
             if isinstance(done, Exception):
                 failures[task.shard] = done
@@ -86,9 +90,9 @@ def materialise(
                 continue
             row = _commit(task, done, context.run_id, git)
             publisher.add(row)
-            yield publish.event(row, pointers, publish.preview(task.scratch.preview))
-            if tracking:
-                publish.register(row, tracking)
+            links = publish.links(pipeline, publish.register(row, tracking), row, tracking) if tracking else None
+            preview = publish.preview(task.scratch.preview)
+            yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
             task.scratch.remove()
     if failures:
         raise _summary(step, failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +21,19 @@ from dagster._core.definitions.data_version import (
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from orchestration import paths
-from orchestration.lineage.current import input_versions
+from orchestration.lineage.current import Current, input_versions
 from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, now
 from orchestration.resources import store
 from orchestration.steps import Source, Step
+from orchestration.versions import code_and_config
 
 if TYPE_CHECKING:
     from orchestration.pipeline import Pipeline
     from orchestration.resources.tracking import Tracking
 
 ROW_TAG = "orbitforge/row"
+DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
+"""Where `orbitforge ui` serves Dagster; a team names its own server."""
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
@@ -100,7 +104,9 @@ def register(
         "ledger.row": row.id,
     }
     name = f"{row.preset}-{row.asset}"
-    version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
+    version = tracking.register(
+        name, folder or paths.data() / row.folder, run or row.mlflow_run, tags, described=_described(row)
+    )
     told = Row(
         kind=PUBLISHED,
         preset=row.preset,
@@ -115,18 +121,46 @@ def register(
     return told
 
 
+def _described(row: Row) -> str:
+    """Back from MLflow to Dagster, as Markdown."""
+    run = f"[Dagster run]({DAGSTER}/runs/{row.dagster_run}), " if row.dagster_run else ""
+    lines = [f"{run}[asset {row.asset}]({DAGSTER}/assets/{row.asset})"]
+    lines += [f"data version `{row.version}`, ledger row `{row.id}`: `orbitforge lineage {row.id[:12]}`"]
+    return "\n\n".join(lines)
+
+
 # Dagster
 
 
-def event(row: Row, pointers: Mapping[str, int], preview: str = "") -> dg.AssetMaterialization:
+def links(pipeline: Pipeline, told: Row, row: Row, tracking: Tracking) -> dict[str, dg.MetadataValue]:
+    """From the event of a model to its MLflow run and version, and its lineage in short."""
+    from orchestration.lineage.exports.modelcard import summary
+    from orchestration.lineage.record import record
+
+    found: dict[str, dg.MetadataValue] = {"lineage": dg.MetadataValue.md(summary(record(Current(pipeline), row)))}
+    name, _, version = (told.reference or "").removeprefix("models:/").partition("/")
+    found["mlflow_version"] = dg.MetadataValue.url(tracking.version_url(name, version))
+    if run := row.mlflow_run and tracking.run_url(row.mlflow_run):
+        found["mlflow_run"] = dg.MetadataValue.url(run)
+    return found
+
+
+def event(
+    row: Row,
+    pointers: Mapping[str, int],
+    *,
+    code: str,
+    preview: str = "",
+    links: Mapping[str, dg.MetadataValue] | None = None,
+) -> dg.AssetMaterialization:
     """The event that tells Dagster of `row`. `pointers` names the event of each input that was the newest then.
 
-    The tags are what Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
+    `code` is the row's, or the first of those that were accepted to be as good (`Accepted.first`). The tags are what Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
     """
     tags = {
         DATA_VERSION_TAG: row.version,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        CODE_VERSION_TAG: f"{row.code[:12]}-{row.config_hash[:12]}",
+        CODE_VERSION_TAG: code_and_config(code, row.config_hash),
         ROW_TAG: row.id,
     }
     for asset, version in input_versions(row.inputs).items():
@@ -140,6 +174,7 @@ def event(row: Row, pointers: Mapping[str, int], preview: str = "") -> dg.AssetM
         "seconds": round(row.seconds, 3),
         "ledger_row": row.id,
         **row.metrics,
+        **(links or {}),
     }
     if preview:
         facts["preview"] = dg.MetadataValue.md(preview)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GitState",
     "asset_seed",
+    "code_and_config",
     "code_modules",
     "code_version",
     "config_hash",
@@ -72,7 +73,11 @@ def config_hash(preset: Preset, sections: Iterable[str]) -> str:
 
 def step_version(step: Step, preset: Preset) -> str:
     """Code and config of a step in one string: what to give to `@dg.asset(code_version=...)`."""
-    return f"{code_version(step.code)[:12]}-{config_hash(preset, step.config)[:12]}"
+    return code_and_config(code_version(step.code), config_hash(preset, step.config))
+
+
+def code_and_config(code: str, config: str) -> str:
+    return f"{code[:12]}-{config[:12]}"
 
 
 def asset_seed(root_seed: int, asset: str) -> int:

@@ -40,6 +40,8 @@ def _lines(found: Diff) -> Iterator[str]:
         for asset, words in reasons.items():
             yield f"{name} of {asset}:"
             yield from (f"    {word}" for word in words)
+    for name in found.lost:
+        yield f"not counted, because the cache has lost it: {name}"
     if found.environment:
         yield "environment:"
         yield from (f"    {word}" for word in found.environment)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from orchestration.lineage.ledger import ACCEPTED, MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row
+from orchestration.lineage.accepted import Accepted
+from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
 from orchestration.versions import code_version, config_hash, digest, tree_version
@@ -66,6 +67,7 @@ class Current:
     def __init__(self, pipeline: Pipeline, ledger: Ledger | None = None) -> None:
         self.pipeline = pipeline
         self.ledger = ledger or Ledger()
+        self.accepted = Accepted(self.ledger)
         self._rows: dict[str, Row] = {}
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
@@ -164,7 +166,7 @@ class Current:
             absent=tuple(absent),
             code=code,
             config_hash=config,
-            stands_for=self.stands_for(step.name, code, config),
+            stands_for=self.accepted.stands_for(step.name, code, config),
         )
 
     def read_shards(self, step: Step, shard: Shard, upstream: Step | Source) -> tuple[Shard, ...]:
@@ -192,14 +194,6 @@ class Current:
                     found[name] = self.rows_of_ids(here)
             level = set(above)
         return found
-
-    def stands_for(self, asset: str, code: str, config: str) -> tuple[str, ...]:
-        """The other codes that were accepted to give the same bytes of the asset under this config, sorted."""
-        pairs = [pair for which, pair in self._accepted if which == (asset, config)]
-        alike = {code}
-        while more := {c for pair in pairs if alike & pair for c in pair} - alike:
-            alike |= more
-        return tuple(sorted(alike - {code}))
 
     # inside
 
@@ -270,19 +264,6 @@ class Current:
             lambda rows: rows.filter(seen).group_by("asset", "shard", "version").agg(_AGE.max().alias("newest"))
         )
         return {(asset, shard, version): _id(age) for asset, shard, version, age in found.iter_rows()}
-
-    @cached_property
-    def _accepted(self) -> list[tuple[tuple[str, str], set[str]]]:
-        """((asset, config), the two codes) for each time that code was accepted."""
-        found = self.ledger.query(
-            lambda rows: rows.filter(pl.col("kind") == ACCEPTED).select("asset", "config_hash", "code", "about")
-        )
-        proved = self.ledger.rows(found["about"])
-        return [
-            ((asset, config), {code, proved[about].code})
-            for asset, config, code, about in found.iter_rows()
-            if about in proved
-        ]
 
 
 def input_versions(inputs: Iterable[Input]) -> dict[str, str]:

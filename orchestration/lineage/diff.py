@@ -33,7 +33,7 @@ class Diff:
     """`tables` has an entry for objects, prompts, labels and clips where they differ.
 
     `config`, `code` and `environment` are reasons in words by asset; `metrics` are (then, now); `assets` are those that
-    only one of the two has, with which one.
+    only one of the two has, with which one. `lost` names tables that the cache has lost: they count as empty.
     """
 
     tables: dict[str, Changed]
@@ -42,6 +42,7 @@ class Diff:
     environment: list[str]
     metrics: dict[str, tuple[float | None, float | None]]
     assets: dict[str, str]
+    lost: list[str]
 
     def __bool__(self) -> bool:
         return any((self.tables, self.config, self.code, self.environment, self.metrics, self.assets))
@@ -55,11 +56,12 @@ def diff(current: Current, before: Record, after: Record) -> Diff:
     then = {part.asset: part.row for part in before.parts}
     now = {part.asset: part.row for part in after.parts}
     both = [asset for asset in now if asset in then]
+    lost = [*before.lost, *after.lost]
     tables = {
         "objects": changed_rows(before.objects, after.objects, "id"),
         "prompts": changed_rows(before.prompts, after.prompts, "id"),
         "labels": changed_rows(before.labels, after.labels, "clip"),
-        "clips": changed_rows(_verdicts(then.get(MANIFEST)), _verdicts(now.get(MANIFEST)), "id"),
+        "clips": changed_rows(*(_verdicts(parts.get(MANIFEST), lost) for parts in (then, now)), "id"),
     }
     config = {asset: list(config_reasons(then[asset].config, now[asset].config)) for asset in both}
     code = {asset: list(_code(then[asset], now[asset])) for asset in both}
@@ -69,7 +71,10 @@ def diff(current: Current, before: Record, after: Record) -> Diff:
         code={asset: modules for asset, modules in code.items() if modules},
         environment=list(_environment(before.row, after.row)),
         metrics=_metrics(before.row, after.row),
-        assets={asset: "only in the first" if asset in then else "only in the second" for asset in then.keys() ^ now.keys()},
+        assets={
+            asset: "only in the first" if asset in then else "only in the second" for asset in then.keys() ^ now.keys()
+        },
+        lost=lost,
     )
 
 
@@ -86,14 +91,16 @@ def changed_rows(before: pl.DataFrame, after: pl.DataFrame, key: str) -> Changed
     return Changed(tuple(sorted(now.keys() - then.keys())), tuple(sorted(then.keys() - now.keys())), different)
 
 
-def _verdicts(row: Row | None) -> pl.DataFrame:
+def _verdicts(row: Row | None, lost: list[str]) -> pl.DataFrame:
     """Which clips were accepted, as a manifest says; nothing where it is not in the cache."""
     columns = ("id", "verdict", "reason", "object", "licence")
     for file in row.files if row else ():
         kept = store.object_path(file.md5)
-        if file.path == "manifest.parquet" and kept.is_file():
-            table = pl.read_parquet(kept)
-            return table.select([column for column in columns if column in table.columns])
+        if file.path == "manifest.parquet":
+            if kept.is_file():
+                table = pl.read_parquet(kept)
+                return table.select([column for column in columns if column in table.columns])
+            lost.append(f"{MANIFEST}/{file.path}")
     return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
 
 

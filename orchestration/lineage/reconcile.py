@@ -137,7 +137,9 @@ def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], inst
         # what was read is not the newest any more: point at the beginning, so that Dagster sees that, too
         newest = publish.pointers(instance, pipeline, steps[row.asset])
         pointers = {asset: 1 if asset in outdated else event for asset, event in newest.items()}
-        instance.report_runless_asset_event(publish.event(row, pointers))
+        instance.report_runless_asset_event(
+            publish.event(row, pointers, code=current.accepted.first(row.asset, row.code, row.config_hash))
+        )
         found.append(f"data/{row.folder} had no event in Dagster: reported")
     return found
 

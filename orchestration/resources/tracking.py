@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "candidate"
+WEB = "http://127.0.0.1:5000"
+"""Where `orbitforge ui` serves the local MLflow."""
 _PATIENCE = 3.0  # seconds
 _BATCH = 1000  # metrics in one call, MLflow's limit
 
@@ -133,10 +135,27 @@ class Tracking(dg.ConfigurableResource):
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         self.client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
+    def version_url(self, name: str, version: str) -> str:
+        return f"{self._web}/#/models/{name}/versions/{version}"
+
+    def run_url(self, run_id: str) -> str | None:
+        """None for a run that this MLflow does not know."""
+        client = self.client()
+        if not _knows(client, run_id):
+            return None
+        return f"{self._web}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+    @property
+    def _web(self) -> str:
+        return self.tracking_uri.rstrip("/") if self.tracking_uri.startswith("http") else WEB
+
+    def register(
+        self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str], *, described: str = ""
+    ) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
 
-        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again.
+        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again. `described` is
+        Markdown that MLflow shows beside version and run.
         """
         from mlflow.exceptions import MlflowException
 
@@ -148,6 +167,9 @@ class Tracking(dg.ConfigurableResource):
                 raise
         version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
+        client.update_model_version(name, version.version, described)
+        if run_id and _knows(client, run_id):
+            client.set_tag(run_id, "mlflow.note.content", described)
         return str(version.version)
 
     def promote(self, name: str, version: str, alias: str, tags: Mapping[str, str]) -> None:
