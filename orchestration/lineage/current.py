@@ -71,6 +71,7 @@ class Current:
         self._rows: dict[str, Row] = {}
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
+        self.table = cache(pipeline.table)
         self._shards = cache(pipeline.shards)
         self._older = cache(self._rows_by_key)
         self._code = cache(code_version)

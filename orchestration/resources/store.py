@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,19 @@ def _repo() -> Repo:
 
 
 def _config() -> configparser.RawConfigParser:
+    files = [paths.root() / ".dvc" / name for name in ("config", "config.local")]
+    return _parsed(tuple((file, stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file))))
+
+
+@lru_cache(maxsize=4)  # asked for with every object of the cache
+def _parsed(files: tuple[tuple[Path, int, int], ...]) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
-    config.read([paths.root() / ".dvc" / name for name in ("config", "config.local")])
+    config.read([file for file, _, _ in files])
     return config
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None
