@@ -155,7 +155,8 @@ def event(
 ) -> dg.AssetMaterialization:
     """The event that tells Dagster of `row`. `pointers` names the event of each input that was the newest then.
 
-    `code` is the row's, or the first of those that were accepted to be as good (`Accepted.first`). The tags are what Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
+    `code` is the row's, or the first of those that were accepted to be as good (`Accepted.first`). The tags are what
+    Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
     """
     tags = {
         DATA_VERSION_TAG: row.version,
@@ -211,7 +212,7 @@ def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None,
 
 
 def known_tags(instance: dg.DagsterInstance, step: Step) -> dict[str | None, Mapping[str, str]]:
-    """Shard -> all tags of the newest event that Dagster holds: it indexes the data version alone, so events are read."""
+    """Shard -> all tags of the newest event that Dagster holds. It indexes no other tag than the data version."""
     key, made = dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION
     if step.shards:
         newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())

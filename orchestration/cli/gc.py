@@ -19,8 +19,8 @@ def gc_command(keep: str, *, dry_run: bool) -> None:
         collect(found)
     done = "would free" if dry_run else "freed"
     console.print(
-        f"{done} {found.bytes / 1e6:,.1f} MB ({found.bytes} bytes) in {len(found.files)} objects; {found.kept} stay: what "
-        f"is current, what data.dvc names at any branch or tag, and {keep.replace('+', ' with their ')}",
+        f"{done} {found.bytes / 1e6:,.1f} MB ({found.bytes} bytes) in {len(found.files)} objects; {found.kept} stay: "
+        f"what is current, what data.dvc names at any branch or tag, and {keep.replace('+', ' with their ')}",
         highlight=False,
         soft_wrap=True,
     )

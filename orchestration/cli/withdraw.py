@@ -44,7 +44,7 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     if purging:
         purge(current, gone, files)
         console.print(
-            "purged; commit data.dvc. What git holds (old revisions, the remote `sample`) it holds until its history is "
+            "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history is "
             "rewritten"
         )
     kept = sorted({row.asset for row in lies if isinstance(s := here.find(row.asset), Step) and s.kind == "model"})

@@ -74,6 +74,6 @@ def _prove(current: Current, row: Row, code: str, report: Report, makes: Makes) 
     if differ := differences(row, made_again(current, row, code, report, makes)):
         path, (then, now_) = next(iter(differ.items()))
         raise OrbitforgeError(
-            f"{name} comes out different: {len(differ)} of {len(row.files)} files, first {path} (was {then}, is {now_}); "
-            "the new code is another version: run what is stale"
+            f"{name} comes out different: {len(differ)} of {len(row.files)} files, first {path} (was {then}, is "
+            f"{now_}); the new code is another version: run what is stale"
         )

@@ -86,7 +86,7 @@ def ancestors(current: Current, row: Row) -> Iterator[Row]:
 def in_order(rows: Mapping[str, Row]) -> Iterator[Row]:
     """Rows, each after those of them that it was made of."""
     done: set[str] = set()
-    stack = list(reversed(rows.values()))
+    stack = list(rows.values())[::-1]
     while stack:
         row = stack[-1]
         waits = [rows[i.row] for i in row.inputs if i.row in rows and i.row not in done]

@@ -41,8 +41,10 @@ def parse_keep(text: str) -> frozenset[str]:
 
 
 def garbage(current: Current, keep: frozenset[str]) -> Garbage:
-    """What the cache holds beyond: what `data/` holds now, the sources as they were seen last, what `data.dvc` names here
-    and at every branch and tag, and the promoted models, with all that they came from if `keep` says so.
+    """What the cache holds that nobody needs.
+
+    Needed is what `data/` holds now, the sources as they were seen last, what `data.dvc` names here and at every branch
+    and tag, and the promoted models, with all that they came from if `keep` says so.
     """
     needed = _needed(current, keep)
     files: dict[Path, int] = {}

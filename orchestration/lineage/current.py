@@ -96,7 +96,7 @@ class Current:
             return None
         if id_ not in self._rows:  # the shards of an asset are asked for one after another: fetch them together
             shards = self._shards(self.pipeline.find(asset))
-            self._fetch(other for other in map(lambda s: self._row_id(asset, s), shards) if other)
+            self._fetch(other for each in shards if (other := self._row_id(asset, each)))
         return self.row_of_id(id_)
 
     def version(self, of: Step | Source, shard: Shard = None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -47,7 +48,7 @@ class Diff:
     def __bool__(self) -> bool:
         return any((self.tables, self.config, self.code, self.environment, self.metrics, self.assets))
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         return vars(self) | {"tables": {name: vars(changed) for name, changed in self.tables.items()}}
 
 
@@ -61,7 +62,7 @@ def diff(current: Current, before: Record, after: Record) -> Diff:
         "objects": changed_rows(before.objects, after.objects, "id"),
         "prompts": changed_rows(before.prompts, after.prompts, "id"),
         "labels": changed_rows(before.labels, after.labels, "clip"),
-        "clips": changed_rows(*(_verdicts(parts.get(MANIFEST), lost) for parts in (then, now)), "id"),
+        "clips": changed_rows(_verdicts(then.get(MANIFEST), lost), _verdicts(now.get(MANIFEST), lost), "id"),
     }
     config = {asset: list(config_reasons(then[asset].config, now[asset].config)) for asset in both}
     code = {asset: list(_code(then[asset], now[asset])) for asset in both}

@@ -52,8 +52,8 @@ def find(current: Current, text: str) -> Row | Named:
         assets = ", ".join(step.name for step in current.pipeline.steps)
         raise OrbitforgeError(
             f"nothing is known as {text!r}; name an asset ({assets}), a registered model such as "
-            f"models:/{current.pipeline.preset.name}-lrm_finetuned/1, a row id, a data version, a file, or the id of an "
-            "object, a prompt or a label"
+            f"models:/{current.pipeline.preset.name}-lrm_finetuned/1, a row id, a data version, a file, or the id of "
+            "an object, a prompt or a label"
         )
     return found
 
@@ -142,10 +142,7 @@ def _of_source(current: Current, text: str) -> Named | None:
     from orchestration.lineage.sources import labels
 
     for source in current.pipeline.sources:
-        if source.table:
-            ids = current.pipeline.table(source.table)["id"]
-        else:
-            ids = labels(source)["clip"]
+        ids = current.pipeline.whole_table(source.table)["id"] if source.table else labels(source)["clip"]
         if text in ids:
             return Named(source.name, text)
     return None

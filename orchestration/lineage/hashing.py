@@ -1,4 +1,4 @@
-"""md5 of many files as fast as the processor and the disk allow, trusting no time stamp and no record of another run."""
+"""md5 of many files as fast as processor and disk allow, trusting no time stamp and no record of another run."""
 
 from __future__ import annotations
 

@@ -61,7 +61,8 @@ class Row:
         `files` were its bytes.
     promoted: row `about` got the alias `service`, because of `reference`.
 
-    `by` is the person behind the last three. `key` is the hash of all that decides the bytes: equal keys, equal bytes. Times are UTC, ISO 8601.
+    `by` is the person behind the last three. `key` is the hash of all that decides the bytes: equal keys, equal bytes.
+    Times are UTC, ISO 8601.
     """
 
     kind: str

@@ -17,15 +17,16 @@ from orchestration.lineage.record import Record
 from orchestration.publish import register
 from orchestration.resources import store
 from orchestration.resources.tracking import Tracking
+from orchestration.steps import Step
 from orchestration.tasks import name_of
-from orchestration.versions import git_state
+from orchestration.versions import code_version, git_state
 from orchestration.workspace import missing
 
 
 def obstacles(current: Current, record: Record, policy: Policy, audit: Callable[[], Audit]) -> Iterator[str]:
     """What speaks against promoting the model, cheapest first."""
     row = record.row
-    yield from _dirty(record)
+    yield from _dirty(current, record)
     if lost := missing(row.files):
         yield f"{len(lost)} of its {len(row.files)} files are not in the cache, first {lost[0].path}: `dvc pull` them"
     yield from objections(policy, record)
@@ -58,21 +59,20 @@ def promote(current: Current, row: Row, *, alias: str, reason: str, by: str) -> 
     return told
 
 
-def _dirty(record: Record) -> Iterator[str]:
-    """Code that no commit holds: now, or when anything in the lineage was made."""
+def _dirty(current: Current, record: Record) -> Iterator[str]:
+    """Code that no commit holds: now, or when anything in the lineage was made by other code than that of now."""
     if git_state().diff:
-        yield "the working tree is dirty: commit or stash what `git status` shows, so that the promotion has a commit"
-    made = record.rows.filter(
-        (pl.col("kind") == MADE) & (pl.col("service").is_null() | (pl.col("service") != "adopted"))
+        yield "the working tree is dirty: commit or stash what `git status` shows, so that the code has a commit"
+    adopted = pl.col("service").is_not_null() & (pl.col("service") == "adopted")
+    unsure = record.rows.filter(
+        (pl.col("kind") == MADE) & ~adopted & (pl.col("git_diff").is_not_null() | pl.col("git_commit").is_null())
     )
-    for words, rows in (
-        ("was made from a dirty tree", made.filter(pl.col("git_diff").is_not_null())),
-        ("was made outside git", made.filter(pl.col("git_commit").is_null())),
-    ):
-        if len(rows):
-            first = rows.row(-1, named=True)
-            more = f" and {len(rows) - 1} more in its lineage" if len(rows) > 1 else ""
+    for row in unsure.iter_rows(named=True):
+        step = current.pipeline.find(row["asset"])
+        if not isinstance(step, Step) or code_version(step.code) != row["code"]:
+            how = "from a dirty tree" if row["git_commit"] else "outside git"
             yield (
-                f"{name_of(first['asset'], first['shard'])}{more} {words}: commit the code, then `orbitforge accept` it "
-                "or make it again"
+                f"{name_of(row['asset'], row['shard'])} was made {how} by code that this commit does not hold: go back "
+                "to that code and commit it, or make it again"
             )
+            return

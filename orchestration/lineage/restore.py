@@ -52,7 +52,7 @@ def _tell_mlflow(current: Current, tracking: Tracking) -> Iterator[str]:
         if version := tracking.known(name, row.version):
             versions[row.id] = version
         elif missing(row.files):
-            yield f"{name} of row {row.id} is not in the cache any more: not registered; `dvc pull` it and restore again"
+            yield f"{name} of row {row.id} is not in the cache: not registered; `dvc pull` it and restore again"
         else:
             reference = _register(row, before.get(row.id), tracking)
             versions[row.id] = reference.rpartition("/")[2]

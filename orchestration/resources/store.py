@@ -84,7 +84,8 @@ def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
             return wanted - set(repo.cloud.get_remote_odb(remote).oids_exist(sorted(wanted)))
         except Exception as error:  # each kind of remote raises errors of its own
             raise OrbitforgeError(
-                f"the DVC remote {remote!r} ({url}) does not answer: {' '.join(str(error).split())}; see `dvc remote list`"
+                f"the DVC remote {remote!r} ({url}) does not answer: {' '.join(str(error).split())}; see "
+                "`dvc remote list`"
             ) from error
 
 
@@ -155,7 +156,7 @@ def _asset_folder(folder: Path) -> Path:
 
 def recorded() -> dict[str, str]:
     """What `data.dvc` records: path below `data/` -> md5. Empty when it or its object in the cache is missing."""
-    return (here := pointer()) and listed(here) or {}
+    return ((here := pointer()) and listed(here)) or {}
 
 
 def pointer(revision: str | None = None) -> str | None:

@@ -256,7 +256,7 @@ def test_databases_that_are_gone_are_no_damage(made: World):
     found = audit(made.pipeline, lost)
     assert found.broken == []
     assert "Dagster clips: has no event for 2 of 2 that were made; `orbitforge restore`" in str(
-        [f for f in found.findings if "clips" in f.what][0]
+        next(f for f in found.findings if "clips" in f.what)
     )
 
 
@@ -283,7 +283,7 @@ def test_no_field_of_a_row_can_be_changed_unseen(tmp_path_factory, shards, which
     forged.write_parquet(file)
     from orchestration.lineage.audit.rows import _changed
 
-    named = [finding for finding in _changed(file, pl.read_parquet(file))]
+    named = list(_changed(file, pl.read_parquet(file)))
     assert len(named) == 1
     assert table["id"][which % len(table)] in named[0].what
 

@@ -28,7 +28,7 @@ def _measured(facts: dict[str, Any]) -> Iterator[None]:
 
 
 def _peak() -> float:
-    """MiB. What getrusage says begins with the parent's peak, so the kernel's own figure is better where it is given."""
+    """MiB. What getrusage says begins with the parent's peak; the kernel's own figure is better where it is given."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
@@ -84,13 +84,12 @@ def tell_dagster(facts: dict[str, Any]) -> None:
 
 def resolver(facts: dict[str, Any]) -> None:
     """Dagster's own staleness of every artifact."""
+    import dagster as dg
     from dagster._core.definitions.data_version import CachingStaleStatusResolver
     from dagster._core.loader import LoadingContextForTest
 
     from orchestration.definitions import defs
     from orchestration.home import open_instance
-
-    import dagster as dg
 
     here = pipeline.current()
     with open_instance() as instance, _measured(facts):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-
 from typing import TYPE_CHECKING
 
 from orchestration.lineage.audit.files import expected, file_findings

@@ -1,4 +1,4 @@
-"""Croissant metadata (MLCommons) of the data behind an artifact: every file with its md5, every table with its columns."""
+"""Croissant metadata (MLCommons) of the data behind an artifact: files with their md5, tables with their columns."""
 
 from __future__ import annotations
 

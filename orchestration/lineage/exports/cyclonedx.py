@@ -1,5 +1,8 @@
 """A CycloneDX bill of materials for machine learning: models with their cards, data with licences, libraries, edges."""
 
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+# the library's decorators hide the signatures of its classes
+
 from __future__ import annotations
 
 import json

@@ -102,4 +102,4 @@ def _creators(record: Record) -> Iterator[str]:
     for creator, licence, count in counts.head(SHOWN_CREATORS).iter_rows():
         yield f"- {creator}: {count} object{'s' if count > 1 else ''}, {licence}"
     if len(counts) > SHOWN_CREATORS:
-        yield f"- and {len(counts) - SHOWN_CREATORS} more creators: `orbitforge lineage {record.row.id} --json` lists them"
+        yield f"- and {len(counts) - SHOWN_CREATORS} more: `orbitforge lineage {record.row.id} --json` lists them"
