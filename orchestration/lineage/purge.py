@@ -19,6 +19,7 @@ from orchestration.lineage.withdraw import Entry, observed_with
 from orchestration.lineage.withdrawn import copy_without
 from orchestration.resources import store
 from orchestration.steps import Source, Step
+from orchestration.versions import file_md5
 from orchestration.workspace import remove
 
 
@@ -93,10 +94,15 @@ def _of_source(current: Current, source: Source, gone: list[Entry]) -> Iterator[
                 yield File(f"{home}/{file}", md5, _size(md5))
         return
     tars = set(labels(source).filter(pl.col("clip").is_in(ids))["tar"])
+    folder = source.folder or source.name
+    for tar in tars:  # as it lies there, and as it was whenever somebody read it
+        path = paths.data() / folder / tar
+        if path.is_file():
+            yield File(f"{folder}/{tar}", file_md5(path), path.stat().st_size)
     for row in observed_with(current, [entry for entry in gone if entry.source == source]):
         for file in row.files:
             if file.path in tars:
-                yield file._replace(path=f"{source.folder or source.name}/{file.path}")
+                yield file._replace(path=f"{folder}/{file.path}")
 
 
 def _size(md5: str) -> int:
@@ -141,5 +147,6 @@ def refuse_withdrawn(current: Current, gone: Iterable[Entry], *, purging: bool) 
     if not purging and all(entry.id in known for entry in gone):
         before = known[first.id]
         raise OrbitforgeError(
-            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes the bytes"
+            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes its "
+            "bytes"
         )
