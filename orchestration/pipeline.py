@@ -82,6 +82,13 @@ class Pipeline:
         return {each.name: each for each in (*self.sources, *self.steps)}
 
 
+def sources_only() -> Pipeline:
+    """The current preset without its steps, for what needs none: steps stand in modules that import Dagster."""
+    from orchestration.presets.schema import current_preset
+
+    return Pipeline(current_preset(), ())
+
+
 @cache
 def current() -> Pipeline:
     """The preset ORBITFORGE_PRESET and the `STEP` of each module in orchestration.assets."""

@@ -14,7 +14,6 @@ import dagster as dg
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
@@ -24,14 +23,13 @@ from orchestration import paths
 from orchestration.lineage.current import Current, input_versions
 from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, now
 from orchestration.resources import store
-from orchestration.steps import Source, Step
+from orchestration.steps import DATA_VERSION_TAG, ROW_TAG, Source, Step
 from orchestration.versions import code_and_config
 
 if TYPE_CHECKING:
     from orchestration.pipeline import Pipeline
     from orchestration.resources.tracking import Tracking
 
-ROW_TAG = "orbitforge/row"
 DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
 """Where `orbitforge ui` serves Dagster; a team names its own server."""
 _READ = 500  # events at once; SQLite takes so many variables in a query
@@ -204,19 +202,19 @@ def knows(instance: dg.DagsterInstance, row: Row) -> bool:
 def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
     """Shard -> data version of the newest event that Dagster holds: one query for all shards."""
     if not step.shards:
-        return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in known_tags(instance, step).items()}
+        tags = known_tags(instance, step.name)
+        return {shard: found.get(DATA_VERSION_TAG, "") for shard, found in tags.items()}
     found = instance.event_log_storage.get_latest_tags_by_partition(
         dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
     )
     return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
 
 
-def known_tags(instance: dg.DagsterInstance, step: Step) -> dict[str | None, Mapping[str, str]]:
+def known_tags(instance: dg.DagsterInstance, asset: str) -> dict[str | None, Mapping[str, str]]:
     """Shard -> all tags of the newest event that Dagster holds. It indexes no other tag than the data version."""
-    key, made = dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION
-    if step.shards:
-        newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
-    else:
+    key, made = dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION
+    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
+    if not newest:
         newest = [record.storage_id for record in instance.fetch_materializations(key, limit=1).records]
     found: dict[str | None, Mapping[str, str]] = {}
     for start in range(0, len(newest), _READ):

@@ -25,11 +25,13 @@ def audit_command(*, workers: int | None, remote: str | None, as_json: bool) -> 
         TransferSpeedColumn(),
         TimeRemainingColumn(),
         console=console,
+        refresh_per_second=2,  # drawing is not free either
+        disable=not console.is_terminal,
     )
     with bar:
         task = bar.add_task("reading", total=None)
         found = audit(
-            pipeline.current(),
+            pipeline.sources_only(),
             workers=workers,
             begin=lambda total: bar.update(task, total=total),
             report=lambda size: bar.advance(task, size),

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import polars as pl
 
 from orchestration.lineage.accepted import Accepted
-from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row
+from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row, among
+from orchestration.lineage.withdrawn import withdrawals
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
 from orchestration.versions import code_version, config_hash, digest, tree_version
@@ -72,6 +73,7 @@ class Current:
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
         self.table = cache(pipeline.table)
+        self.withdrawals = cache(lambda: withdrawals(self.ledger))
         self._shards = cache(pipeline.shards)
         self._older = cache(self._rows_by_key)
         self._code = cache(code_version)
@@ -94,9 +96,11 @@ class Current:
         """The newest row of an artifact, or the row of a source as it is now; None if there is none."""
         if not (id_ := self._row_id(asset, shard)):
             return None
-        if id_ not in self._rows:  # the shards of an asset are asked for one after another: fetch them together
-            shards = self._shards(self.pipeline.find(asset))
-            self._fetch(other for each in shards if (other := self._row_id(asset, each)))
+        if id_ not in self._rows:  # who asks for one asks for others soon: one query for all
+            alike = self.pipeline.steps if isinstance(self.pipeline.find(asset), Step) else self.pipeline.sources
+            self._fetch(
+                other for each in alike for part in self._shards(each) if (other := self._row_id(each.name, part))
+            )
         return self.row_of_id(id_)
 
     def version(self, of: Step | Source, shard: Shard = None) -> str | None:
@@ -241,21 +245,14 @@ class Current:
         }
 
     def _columns(self, ids: Iterable[str], columns: Iterable[str]) -> pl.DataFrame:
-        wanted = pl.LazyFrame({"id": list(ids)}, schema={"id": pl.String}).unique()
-        return self.ledger.query(lambda rows: rows.select(columns).join(wanted, on="id", how="semi"))
+        wanted = among("id", ids)
+        return self.ledger.query(lambda rows: rows.filter(wanted).select(columns))
 
     def _rows_by_key(self, step: Step) -> Mapping[str, str]:
         """Key -> id of its newest row, for all that is wanted of the step now."""
         wanted = {key for shard in self._shards(step) for key in self.wanted(step, shard).keys}
-        keys = pl.LazyFrame({"key": sorted(wanted)}, schema={"key": pl.String})
-        newest = self.ledger.query(
-            lambda rows: (
-                rows.filter((pl.col("kind") == MADE) & (pl.col("asset") == step.name))
-                .join(keys, on="key", how="semi")
-                .group_by("key")
-                .agg(_AGE.max().alias("newest"))
-            )
-        )
+        holds = (pl.col("kind") == MADE) & (pl.col("asset") == step.name) & among("key", wanted)
+        newest = self.ledger.query(lambda rows: rows.filter(holds).group_by("key").agg(_AGE.max().alias("newest")))
         return {key: _id(age) for key, age in newest.iter_rows()}
 
     @cached_property

@@ -130,12 +130,18 @@ def _of_file(current: Current, path: Path) -> Row | Named | None:
 
 
 def _row_with(current: Current, md5: str) -> Row | None:
-    """The newest row with a file of this md5, made rows before observed ones."""
+    """The newest row with a file of this md5: an artifact without shards, else a shard, else an observation."""
     holds = pl.col("files").list.eval(pl.element().struct.field("md5") == md5).list.any()
-    found = current.ledger.query(
-        lambda rows: rows.filter(pl.col("kind").is_in([MADE, OBSERVED]) & holds).select("id", "kind", "ended")
-    ).sort((pl.col("kind") == MADE), "ended")
-    return current.row_of_id(found["id"][-1]) if len(found) else None
+    made = pl.col("kind") == MADE
+    for which in (made & pl.col("shard").is_null(), made, pl.col("kind") == OBSERVED):  # from few rows to many
+        found = current.ledger.query(
+            lambda rows, which=which: (
+                rows.filter(which).select("id", "ended", "files").filter(holds).select("id", "ended")
+            )
+        )
+        if len(found):
+            return current.row_of_id(found.sort("ended")["id"][-1])
+    return None
 
 
 def _of_source(current: Current, text: str) -> Named | None:

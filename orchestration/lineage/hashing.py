@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_BLOCK = 1 << 17
+_BLOCK = 1 << 17  # stays in the processor's cache
+_SAID = 1 << 24  # a bar that is told of every block takes a tenth of the time
 _local = threading.local()
 
 
@@ -55,9 +56,13 @@ def hash_files(
 def _md5(path: Path, report: Callable[[int], None]) -> str:
     if not hasattr(_local, "block"):
         _local.block = memoryview(bytearray(_BLOCK))  # one for each thread, used again
-    digest = hashlib.md5(usedforsecurity=False)
+    digest, block, unsaid = hashlib.md5(usedforsecurity=False), _local.block, 0
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        while count := file.readinto(_local.block):
-            digest.update(_local.block[:count])
-            report(count)
+        while count := file.readinto(block):
+            digest.update(block[:count])
+            unsaid += count
+            if unsaid >= _SAID:
+                report(unsaid)
+                unsaid = 0
+    report(unsaid)
     return digest.hexdigest()

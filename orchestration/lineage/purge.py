@@ -147,6 +147,6 @@ def refuse_withdrawn(current: Current, gone: Iterable[Entry], *, purging: bool) 
     if not purging and all(entry.id in known for entry in gone):
         before = known[first.id]
         raise OrbitforgeError(
-            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes its "
-            "bytes"
+            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes "
+            "its bytes"
         )

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import TopologicalSorter
 from typing import Any
 
 import polars as pl
 
 from orchestration.lineage.current import Current
-from orchestration.lineage.ledger import ACCEPTED, MLFLOW, OBSERVED, PROMOTED, Row
+from orchestration.lineage.ledger import ACCEPTED, MLFLOW, OBSERVED, PROMOTED, Row, among
 from orchestration.lineage.licences import Licensed, named_licence, summary
 from orchestration.lineage.withdrawn import Withdrawal, withdrawals
 from orchestration.resources import store
@@ -124,27 +125,27 @@ def record(current: Current, row: Row) -> Record:
 
 def closure(current: Current, row: Row) -> pl.DataFrame:
     """`row` and all above it, a line each, each after what it was made of; level by level, whatever their number."""
-    level = pl.DataFrame({"id": [row.id]})
     found: list[pl.DataFrame] = []
-    depth = 0
-    while len(level):
-        asked = level.lazy()
+    level, assets, seen = {row.id}, {row.asset}, {row.id}
+    while level:
+        # the assets tell Parquet which parts of a file it need not open
+        asked = among("asset", assets) & among("id", level)
         rows = current.ledger.query(
-            lambda table, asked=asked: (
-                table.select(*_LIGHT, parents=pl.col("inputs").list.eval(pl.element().struct.field("row")))
-                .join(asked, on="id", how="semi")
-                .unique("id")
-            )
+            lambda table, asked=asked: table.filter(asked).select(*_LIGHT, "inputs").unique("id")
         )
-        found.append(rows.with_columns(depth=pl.lit(depth)))
-        parents = rows.select(id=pl.col("parents").explode()).filter(pl.col("id") != "").unique()
-        level, depth = parents, depth + 1
-    # a row that is read at several levels belongs to the highest
-    return (
-        pl.concat(found)
-        .sort("depth", "asset", "shard", descending=[True, False, False])
-        .unique("id", keep="first", maintain_order=True)
-    )
+        read = rows.select(pl.col("inputs").explode()).unnest("inputs").filter(pl.col("row") != "")
+        parents = pl.col("inputs").list.eval(pl.element().struct.field("row")).alias("parents")
+        found.append(rows.with_columns(parents).drop("inputs"))
+        read = read.filter(~among("row", seen))
+        level, assets = set(read["row"]), set(read["asset"])
+        seen |= level
+    rows = pl.concat(found)
+    above: dict[str, set[str]] = {asset: set() for asset in rows["asset"].unique().sort()}
+    for asset, reader in _edges(rows):
+        above[reader].add(asset)
+    order = {asset: place for place, asset in enumerate(TopologicalSorter(above).static_order())}
+    place = pl.col("asset").replace_strict(order, return_dtype=pl.Int64)
+    return rows.sort(place, "ended", "id")
 
 
 def _same_code(decision: Row, rows: pl.DataFrame) -> bool:

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from orchestration import paths
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import Row
-from orchestration.lineage.withdrawn import Withdrawal, withdrawals
+from orchestration.lineage.withdrawn import Withdrawal
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
 from orchestration.versions import code_modules, config_of, tree_version
@@ -105,7 +106,7 @@ class _Look:
         self.current, self.step, self.above = current, step, above
         self._code = cache(lambda: code_modules(step.code))
         self._config = cache(lambda: config_of(current.pipeline.preset, step.config))
-        self._running = paths.work() / step.name
+        self._data, self._scratch = paths.data(), paths.work() / step.name
         self._upstream_of_all = cache(self._upstream)
 
     def at(self, shard: Shard) -> ShardStatus:
@@ -117,10 +118,11 @@ class _Look:
             state, why = (MISSING if state == MISSING else STALE), [*why, *above_why]
         gone = tuple(dict.fromkeys((*gone, *above_gone)))
         why = list(dict.fromkeys((*why, *gone)))
-        if state != FRESH and (failure := _failure(wanted)):
-            state, why = FAILED, [failure]
-        if state != FRESH and (who := self._holder(shard)):
-            state, why = RUNNING, [f"being made by {who}"]
+        if state != FRESH and (scratch := self._scratch / (shard or "_")).is_dir():
+            if failure := _failure(wanted):
+                state, why = FAILED, [failure]
+            if who := self._holder(scratch):
+                state, why = RUNNING, [f"being made by {who}"]
         known = newest or self._typical
         return ShardStatus(
             self.step.name,
@@ -140,13 +142,13 @@ class _Look:
             sources = [name for name, _ in wanted.absent if isinstance(self.current.pipeline.find(name), Source)]
             missing = (f"source {name} is missing" for name in dict.fromkeys(sources))
             return MISSING, ["was never made", *missing], ()
-        if not (paths.data() / wanted.folder).is_dir():
+        if not (self._data / wanted.folder).is_dir():
             return MISSING, [f"data/{wanted.folder} is gone; a run puts it back or makes it again"], ()
         if newest.key in wanted.keys:
             return FRESH, [], ()
         row = self.current.row(self.step.name, wanted.shard)
         assert row is not None
-        gone = tuple(_withdrawn(wanted, row))
+        gone = tuple(_withdrawn(self.current.withdrawals().values(), row))
         why = [*_inputs(wanted, row), *_code(row, self._code(), wanted), *config_reasons(row.config, self._config())]
         return STALE, why or ["was made under other rules for keys"], gone
 
@@ -187,10 +189,9 @@ class _Look:
             seconds=fmean(newest.seconds for newest in known), bytes=fmean(newest.bytes for newest in known)
         )
 
-    def _holder(self, shard: Shard) -> str | None:
+    def _holder(self, folder: Path) -> str | None:
         """The process that makes the artifact for this preset, whatever its inputs were when it began."""
-        folder = self._running / (shard or "_")
-        for scratch in folder.iterdir() if folder.is_dir() else ():
+        for scratch in folder.iterdir():
             who = Scratch(scratch).holder()
             if who and who.startswith(f"{self.current.pipeline.preset.name} "):
                 return who.partition(" ")[2]
@@ -216,10 +217,10 @@ def _inputs(wanted: Wanted, row: Row) -> Iterator[str]:
             yield f"input {asset} lost {_names(lost)}" if new else f"input {asset} is gone"
 
 
-def _withdrawn(wanted: Wanted, row: Row) -> Iterator[str]:
+def _withdrawn(gone: Iterable[Withdrawal], row: Row) -> Iterator[str]:
     """What was withdrawn from the sources that the artifact was made of, since."""
     read = {(input_.asset, input_.shard) for input_ in row.inputs}
-    for each in withdrawals().values():
+    for each in gone:
         if each.at > row.ended and ((each.asset, each.shard) in read or (each.asset, None) in read):
             yield withdrawn_words(each)
 

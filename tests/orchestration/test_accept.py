@@ -73,7 +73,8 @@ def test_a_second_refactoring_joins_the_first(refactored: World):
     assert refactored.states()["views"] == "stale"
     accepted(refactored, "views")
     assert refactored.states()["views"] == "fresh"
-    assert len(Accepted().stands_for("views", code_version(("toy.stage",)), Current(refactored.pipeline).wanted(refactored.pipeline.steps[0], "000").config_hash)) == 2  # fmt: skip
+    config = Current(refactored.pipeline).wanted(refactored.pipeline.steps[0], "000").config_hash
+    assert len(Accepted().stands_for("views", code_version(("toy.stage",)), config)) == 2
 
 
 def test_other_bytes_are_refused_and_nothing_is_recorded(world: World):

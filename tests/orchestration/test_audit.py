@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import OrbitforgeError
+from orchestration.home import open_instance
+from orchestration.lineage.audit.events import newest_tags
 from orchestration.lineage.audit.findings import Finding
 from orchestration.lineage.audit.rows import ledger_findings
 from orchestration.lineage.audit.whole import audit
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import MADE, SCHEMA, Ledger, Row
-from orchestration.publish import ROW_TAG, register
+from orchestration.publish import register
 from orchestration.resources import store
 from orchestration.resources.tracking import Tracking
+from orchestration.steps import ROW_TAG
 from orchestration.versions import file_md5
 from orchestration.workspace import object_path, remove
 from tests.orchestration.world import MODEL, World, build
@@ -249,6 +253,29 @@ def test_a_checkpoint_swapped_in_mlflow_is_named(tmp_path: Path, monkeypatch: py
     remove(copy.parent)
     assert "has no files at" in broken(world)[0]
     assert register(row, Tracking()).reference == "models:/toy-model/1"
+
+
+def test_dagsters_file_says_what_its_api_says(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    with open_instance() as instance:
+        world.instance = instance
+        world.make("views", "manifest")
+        world.configure(rendering={"views": 9})
+        world.make("views")
+        found = newest_tags()
+        assert found == newest_tags(instance)
+        assert set(found) == {("views", "000"), ("views", "001"), ("manifest", None)}
+        assert audit(world.pipeline).broken == []
+        monkeypatch.setattr("orchestration.lineage.audit.events._NEWEST", "SELECT 1 FROM nowhere")
+        assert newest_tags() == found  # another Dagster may keep it elsewhere
+
+
+def test_an_audit_imports_no_service_that_it_need_not_ask(made: World):
+    script = (
+        "import sys; from orchestration.cli.audit import audit_command; from orchestration import pipeline\n"
+        "pipeline.sources_only()\nassert not {'torch', 'dvc', 'mlflow', 'dagster', 'sqlalchemy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "ORBITFORGE_PRESET": "nano"})
 
 
 def test_databases_that_are_gone_are_no_damage(made: World):

@@ -48,7 +48,7 @@ def test_everything_is_made_again_with_equal_bytes_and_nothing_is_left(made: Wor
     assert {comparison.result for comparison in done} == {"equal"}
     assert sorted(made.calls()) == ["clips 001", "manifest None", "model None", "views 000", "views 001"]
     assert snapshot(made) == before
-    assert not [path for path in (made.root / ".work").glob("*/*/again-*")]
+    assert not list((made.root / ".work").glob("*/*/again-*"))
 
 
 def test_inputs_are_those_of_then_whatever_lies_there_now(made: World):
@@ -130,7 +130,7 @@ def committed(made: World) -> Row:
         "import json, os, sys\nfrom pathlib import Path\n"
         "root = Path(os.environ['ORBITFORGE_ROOT'])\n"
         "rows = sorted(p.name for p in (root / 'data' / 'ledger').iterdir())\n"
-        "told = {'result': 'equal', 'words': f'{sys.argv[1:]} {len(rows)}', 'files': {}, 'metrics': {}, 'seconds': 1.0}\n"
+        "told = {'result': 'equal', 'words': f'{sys.argv[1:]} {len(rows)}', 'files': {}, 'metrics': {}, 'seconds': 1}\n"
         "print(json.dumps([told]))\n"
     )
     (made.root / ".gitignore").write_text(".work\ndata\n.dvc\n.dagster\nsrc\n")

@@ -107,7 +107,8 @@ def bulk(facts: dict[str, Any]) -> None:
     from orchestration.publish import known_tags
 
     with open_instance() as instance, _measured(facts):
-        facts["events"] = sum(len(known_tags(instance, step)) for step in pipeline.current().steps)
+        steps = pipeline.current().steps
+        facts["events"] = sum(len(known_tags(instance, step.name)) for step in steps)
 
 
 def record_shards(facts: dict[str, Any], count: int = 300) -> None:
@@ -157,22 +158,8 @@ def _nothing(work: Any) -> None:
     (work.output / "shard.tar").write_text(f"{work.asset} {work.shard}")
 
 
-def plain_md5(facts: dict[str, Any], workers: int = 2) -> None:
-    """hashlib over the same files, with as many threads."""
-    import hashlib
-    from concurrent.futures import ThreadPoolExecutor
-
-    def md5(path: Path) -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
-
-    files = [path for path in (paths.data() / "bench").rglob("*") if path.is_file()]
-    with _measured(facts), ThreadPoolExecutor(workers) as pool:
-        facts["files"] = len(list(pool.map(md5, files)))
-
-
 WORK: dict[str, Callable[[dict[str, Any]], None]] = {
-    work.__name__: work for work in (stale, glb, tell_dagster, resolver, bulk, record_shards, plain_md5)
+    work.__name__: work for work in (stale, glb, tell_dagster, resolver, bulk, record_shards)
 }
 
 if __name__ == "__main__":

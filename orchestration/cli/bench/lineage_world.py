@@ -95,7 +95,7 @@ def _older(made: pl.DataFrame, number: int) -> pl.DataFrame:
     tag = f"{number:06x}"
 
     def renamed(column: str) -> pl.Expr:
-        return pl.concat_str(pl.lit(tag), pl.col(column).str.slice(len(tag))).alias(column)
+        return pl.concat_str(pl.col(column).str.head(-len(tag)), pl.lit(tag)).alias(column)
 
     early = f"20{number // 365 % 20:02}-{number // 28 % 12 + 1:02}-{number % 28 + 1:02}"
     moved = pl.concat_str(pl.lit(early), pl.col("ended").str.slice(len(early))).alias("ended")

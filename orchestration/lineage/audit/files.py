@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -49,14 +50,14 @@ def expected(current: Current) -> Expected:
     purged = {file.md5 for each in withdrawals(current.ledger).values() for file in each.files}
     # what is there again was made again, of something else
     found = Expected({md5 for md5 in purged if not store.object_path(md5).is_file()})
-    given_up = _given_up(current)
+    given_up = cache(lambda: _given_up(current))
     recorded = store.recorded()
     homes = {path.name for path in paths.data().iterdir() if path.is_dir()} if paths.data().is_dir() else set()
     for folder, newest in current.everything.items():
-        if folder.partition("/")[0] not in homes or (folder in given_up and not (paths.data() / folder).is_dir()):
+        here = paths.data() / folder
+        if folder.partition("/")[0] not in homes or (not here.is_dir() and folder in given_up()):
             found.absent.append(f"data/{folder}")
             continue
-        here = paths.data() / folder
         files = [file for file in newest.files if file.md5 not in found.purged]
         found.homes.add(paths.data() / folder.partition("/")[0])
         found.objects |= {file.md5: f"data/{folder}/{file.path}" for file in files}
@@ -147,11 +148,11 @@ def _of_source(current: Current, source: Source, files: Iterable[File]) -> Itera
 
 
 def _given_up(current: Current) -> set[str]:
-    """Folders of the current preset that no shard of its sources asks for any more."""
-    preset = current.pipeline.preset.name
-    steps = current.pipeline.steps
-    wanted = {step.folder(preset, shard) for step in steps for shard in current.pipeline.shards(step)}
-    return {folder for folder in current.everything if folder.startswith(f"{preset}/")} - wanted
+    """Folders of the current preset whose shard no source table has any more."""
+    tables = (source.table for source in current.pipeline.sources if source.table)
+    shards = {shard for table in tables for shard in current.table(table)["shard"].unique()}
+    ours = [folder.split("/") for folder in current.everything if folder.startswith(f"{current.pipeline.preset.name}/")]
+    return {"/".join(parts) for parts in ours if len(parts) > 2 and parts[-1] not in shards}
 
 
 def _behind(path: str) -> Finding:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+import polars as pl
+
 from orchestration import paths
+from orchestration.lineage.audit.events import newest_tags
 from orchestration.lineage.audit.findings import DAGSTER, MLFLOW, Finding
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import MLFLOW as SERVICE
-from orchestration.lineage.ledger import Row
+from orchestration.lineage.ledger import Row, among
 from orchestration.lineage.promoted import promoted
-from orchestration.resources.tracking import Tracking
-from orchestration.steps import Step
+from orchestration.steps import DATA_VERSION_TAG, ROW_TAG
+from orchestration.tasks import name_of
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -31,9 +34,11 @@ GONE = "somebody removed the row or forged the tag: look at data.dvc's history i
 def mlflow_findings(current: Current) -> Iterator[Finding]:
     """Each registered version: its tags, and the bytes of its files, against the row that made it."""
     published = current.published(SERVICE)
-    tracking = Tracking()
     if not published:
         return
+    from orchestration.resources.tracking import Tracking
+
+    tracking = Tracking()
     if tracking.is_local and not tracking.database.is_file():
         words = f"{tracking.database.relative_to(paths.root())} is gone; {len(published)} models were registered in it"
         yield Finding(MLFLOW, "MLflow", words, RESTORE, broken=False)
@@ -120,31 +125,34 @@ def dagster_findings(current: Current, instance: dg.DagsterInstance | None = Non
     if instance is None and not (home / "dagster.yaml").is_file():
         yield Finding(DAGSTER, "Dagster", f"{home.relative_to(paths.root())} is not here", RESTORE, broken=False)
         return
-    from orchestration.home import open_instance
-    from orchestration.publish import known_tags
-
-    with nullcontext(instance) if instance else open_instance() as here:
-        for step in current.pipeline.steps:
-            tags = known_tags(here, step)
-            yield from _tags(current, step, tags)
-            made = [shard for shard in current.pipeline.shards(step) if current.newest(step.name, shard)]
-            if lacking := [shard for shard in made if shard not in tags]:
-                words = f"has no event for {len(lacking)} of {len(made)} that were made"
-                yield Finding(DAGSTER, f"Dagster {step.name}", words, RESTORE, broken=False)
-
-
-def _tags(current: Current, step: Step, tags: Mapping[str | None, Mapping[str, str]]) -> Iterator[Finding]:
-    from orchestration.publish import DATA_VERSION_TAG, ROW_TAG
-
+    made = _made(current)
+    tags = newest_tags(instance)
     rows = current.ledger.versions(found[ROW_TAG] for found in tags.values() if ROW_TAG in found)
-    for shard, found in tags.items():
-        what = f"Dagster {step.name}[{shard}]" if shard else f"Dagster {step.name}"
-        row_id = found.get(ROW_TAG)
-        if row_id is None:
-            words = "has an event that names no ledger row"
-            yield Finding(DAGSTER, what, words, "make it with `orbitforge run`", broken=False)
-        elif row_id not in rows:
-            yield Finding(DAGSTER, what, f"names ledger row {row_id}, which is not in the ledger", GONE)
-        elif (version := found.get(DATA_VERSION_TAG)) != rows[row_id]:
-            words = f"has data version {version}, row {row_id} says {rows[row_id]}"
-            yield Finding(DAGSTER, what, words, RESTORE)
+    for (asset, shard), found in tags.items():
+        yield from _tags(f"Dagster {name_of(asset, shard)}", found, rows)
+    counts = Counter(asset for asset, _ in made)
+    for asset, lacking in Counter(asset for asset, shard in made if (asset, shard) not in tags).items():
+        words = f"has no event for {lacking} of {counts[asset]} that were made"
+        yield Finding(DAGSTER, f"Dagster {asset}", words, RESTORE, broken=False)
+
+
+def _made(current: Current) -> list[tuple[str, str | None]]:
+    """The artifacts of the current preset, and the base weights, that lie in `data/`."""
+    newest = [each.row for folder, each in current.everything.items() if (paths.data() / folder).is_dir()]
+    preset = current.pipeline.preset.name
+    found = current.ledger.query(
+        lambda rows: rows.filter(among("id", newest)).select("preset", "asset", "shard", "folder")
+    )
+    ours = (pl.col("preset") == preset) | (pl.col("folder") == pl.col("asset"))  # base weights are everybody's
+    return list(found.filter(ours).select("asset", "shard").unique().sort("asset", "shard").iter_rows())
+
+
+def _tags(what: str, found: Mapping[str, str], rows: Mapping[str, str]) -> Iterator[Finding]:
+    row_id, version = found.get(ROW_TAG), found.get(DATA_VERSION_TAG)
+    if row_id is None:
+        words = "has an event that names no ledger row"
+        yield Finding(DAGSTER, what, words, "make it with `orbitforge run`", broken=False)
+    elif row_id not in rows:
+        yield Finding(DAGSTER, what, f"names ledger row {row_id}, which is not in the ledger", GONE)
+    elif version != rows[row_id]:
+        yield Finding(DAGSTER, what, f"has data version {version}, row {row_id} says {rows[row_id]}", RESTORE)
