@@ -6,7 +6,6 @@ import dagster as dg
 
 from orchestration import pipeline
 from orchestration.assets.declare import OWNERS
-from orchestration.assets.freshness import NAME
 from orchestration.chain import run_chain
 from orchestration.resources.runs import free_dead_runs
 
@@ -19,14 +18,11 @@ RETRY_DEAD = {"dagster/max_retries": "2"}
 
 def group_jobs() -> "list[UnresolvedAssetJobDefinition]":
     """One job for each group; launch it over a range of shards where it has partitions."""
-    steps = pipeline.current().steps
-    fresh = dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(step.name), NAME) for step in steps))
-    names = dict.fromkeys(step.group for step in steps)
+    names = dict.fromkeys(step.group for step in pipeline.current().steps)
     return [
         dg.define_asset_job(
             name,
-            # whether all is fresh is the sensor's to say: in a run it would be asked once for each asset
-            selection=dg.AssetSelection.groups(name) - fresh,
+            selection=dg.AssetSelection.groups(name),
             description=f"Everything in the group {name}.",
             # light steps share one process: the imports alone cost seconds each
             executor_def=dg.in_process_executor,

@@ -36,7 +36,8 @@ def _check(step: Step) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=step.name,
         name=NAME,
-        description="Made of the inputs, code and config that stand now; the sensor `staleness` asks again and again.",
+        description="Made of the inputs, code and config that stand now. Asked after each run, and by the sensor "
+        "`staleness` again and again.",
     )
     def check() -> dg.AssetCheckResult:
         states = {state.asset: state for state in status(pipeline.current())}

@@ -25,6 +25,7 @@ from orchestration.lineage.restore import restore
 from orchestration.publish import known_tags, links
 from orchestration.resources import store
 from orchestration.resources.tracking import Tracking
+from orchestration.versions import tree_version
 from orchestration.workspace import missing, object_path, remove
 from tests.orchestration.world import MODEL, World, build
 
@@ -204,7 +205,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         from orchestration.workspace import store as into_cache
 
         files = tuple(sorted((*row.files, *(File(*file) for file in into_cache(curve)))))
-        whole = replace(row, files=files, metrics={"psnr at end (dB)": 20.0}, ended=row.ended + "1")
+        version = tree_version({file.path: file.md5 for file in files})
+        whole = replace(row, files=files, version=version, metrics={"psnr at end (dB)": 20.0}, ended=row.ended + "1")
         Ledger().append(whole)
         yield world
 
