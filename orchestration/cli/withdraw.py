@@ -9,8 +9,8 @@ from orchestration import pipeline
 from orchestration.lineage.current import Current
 from orchestration.lineage.idle import refuse_running
 from orchestration.lineage.people import given_reason, named_person
-from orchestration.lineage.purge import purge, refuse_withdrawn, to_purge
-from orchestration.lineage.withdraw import entries, holders, withdraw
+from orchestration.lineage.purge import purge, to_purge
+from orchestration.lineage.withdraw import entries, holders, refuse_withdrawn, withdraw
 from orchestration.steps import Step
 from orchestration.tasks import name_of
 

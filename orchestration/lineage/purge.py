@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from orchestration import paths
-from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.errors import plain_errors
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import MADE, File, Row
@@ -136,17 +136,3 @@ def _remove_from_data(files: list[File]) -> Iterator[Path]:
                 if not any(path.parent.iterdir()):
                     shutil.rmtree(path.parent)
             yield path
-
-
-def refuse_withdrawn(current: Current, gone: Iterable[Entry], *, purging: bool) -> None:
-    """Raise OrbitforgeError when all of it is withdrawn already and there is nothing more to do."""
-    from orchestration.lineage.withdrawn import withdrawals
-
-    known = withdrawals(current.ledger)
-    first = next(iter(gone))
-    if not purging and all(entry.id in known for entry in gone):
-        before = known[first.id]
-        raise OrbitforgeError(
-            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes "
-            "its bytes"
-        )

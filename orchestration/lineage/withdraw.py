@@ -12,7 +12,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.forward import Descendant, descendants
 from orchestration.lineage.ledger import OBSERVED, WITHDRAWN, File, Ledger, Row, now
 from orchestration.lineage.sources import labels
-from orchestration.lineage.withdrawn import ID_COLUMNS
+from orchestration.lineage.withdrawn import names, withdrawals
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
 from orchestration.steps import Source
@@ -36,14 +36,26 @@ def entries(pipeline: Pipeline, id_: str) -> list[Entry]:
     for source in pipeline.sources:
         if source.table:
             table = pipeline.whole_table(source.table)
-            chosen = table.filter(_names([id_], table)).select("id", "shard")
+            chosen = table.filter(names(table, [id_])).select("id", "shard")
             found += [Entry(source, entry, shard) for entry, shard in chosen.iter_rows()]
         else:
             judged = labels(source)
-            found += [Entry(source, clip, None) for clip in judged.filter(_names([id_], judged))["clip"]]
+            found += [Entry(source, clip, None) for clip in judged.filter(names(judged, [id_]))["clip"]]
     if not any(entry.id == id_ for entry in found):
         raise OrbitforgeError(f"no object, prompt or label is called {id_!r}; ids stand in the tables of data/source")
     return found
+
+
+def refuse_withdrawn(current: Current, gone: Iterable[Entry], *, purging: bool) -> None:
+    """Raise OrbitforgeError when all of it is withdrawn already and there is nothing more to do."""
+    known = withdrawals(current.ledger)
+    first = next(iter(gone))
+    if not purging and all(entry.id in known for entry in gone):
+        before = known[first.id]
+        raise OrbitforgeError(
+            f"{first.id} was withdrawn on {before.at[:19]} by {before.by} already: {before.reason}; --purge removes "
+            "its bytes"
+        )
 
 
 def withdraw(
@@ -89,10 +101,4 @@ def _may_name(file: File, ids: list[str]) -> bool:
     if not kept.is_file():
         return True
     table = pl.read_parquet(kept)
-    return not table.filter(_names(ids, table)).is_empty()
-
-
-def _names(ids: list[str], table: pl.DataFrame) -> pl.Expr:
-    gone = pl.Series(ids, dtype=pl.String).implode()
-    columns = [pl.col(column).is_in(gone).fill_null(False) for column in ID_COLUMNS if column in table.columns]
-    return pl.any_horizontal(columns) if columns else pl.lit(False)
+    return not table.filter(names(table, ids)).is_empty()

@@ -56,9 +56,14 @@ def _withdrawals(folder: Path, _names: tuple[str, ...]) -> Mapping[str, Withdraw
 
 def without(table: pl.DataFrame, ids: Iterable[str]) -> pl.DataFrame:
     """The rows of a source table that name none of `ids`, neither as their own id nor as their object."""
-    gone = pl.Series(sorted(ids), dtype=pl.String).implode()
-    named = [pl.col(column).is_in(gone).fill_null(False) for column in ID_COLUMNS if column in table.columns]
-    return table.filter(~pl.any_horizontal(named)) if named else table
+    return table.filter(~names(table, ids))
+
+
+def names(table: pl.DataFrame, ids: Iterable[str]) -> pl.Expr:
+    """Whether a row of a source table names one of `ids`."""
+    wanted = pl.Series(sorted(ids), dtype=pl.String).implode()
+    columns = [pl.col(column).is_in(wanted).fill_null(False) for column in ID_COLUMNS if column in table.columns]
+    return pl.any_horizontal(columns) if columns else pl.lit(False)
 
 
 def held(folder: Path, ids: Iterable[str]) -> list[str]:

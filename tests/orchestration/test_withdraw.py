@@ -16,9 +16,9 @@ from orchestration.lineage.audit.whole import audit
 from orchestration.lineage.current import Current
 from orchestration.lineage.idle import refuse_running
 from orchestration.lineage.ledger import WITHDRAWN, Ledger
-from orchestration.lineage.purge import purge, refuse_withdrawn, to_purge
+from orchestration.lineage.purge import purge, to_purge
 from orchestration.lineage.sources import observe
-from orchestration.lineage.withdraw import entries, holders, withdraw
+from orchestration.lineage.withdraw import entries, holders, refuse_withdrawn, withdraw
 from orchestration.lineage.withdrawn import withdrawals
 from orchestration.resources import store
 from orchestration.versions import file_md5

@@ -1,6 +1,6 @@
 """Staleness, lineage, recording and audit at the size of a real corpus, beside Dagster and beside plain md5.
 
-Every figure is of a process of its own. Of staleness and lineage the seconds are those of the work after imports and
+CPU seconds, each of a process of its own. Of staleness and lineage they are those of the work after imports and
 the memory is that of the whole process; the audit is timed as a whole, imports included, as plain md5 is.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -72,23 +72,21 @@ def _many(root: Path, report: Callable[[str], None], shards: int, rows: int, tim
     found = _times(times, "glb")
     here, there = f"{shards:,} shards", f"{rows:,} rows"
     return [
-        Row(f"stale report, {here}, beside Dagster's resolver", "s", small["seconds"], asked["seconds"], 2.0),
+        Row(f"stale report, {here}, beside Dagster's resolver", "s", small["cpu"], asked["cpu"], 2.0),
         Row(f"stale report, {here}, beside Dagster's resolver", "MB", small["mb"], asked["mb"], 300),
         Row(f"artifacts called stale, {here}, beside Dagster's resolver", "count", small["stale"], asked["stale"]),
-        Row(
-            f"stale report, {here}, beside a bulk read of Dagster's events", "s", small["seconds"], read["seconds"], 2.0
-        ),
-        Row(f"stale report, {there}", "s", large["seconds"], target=20.0),
+        Row(f"stale report, {here}, beside a bulk read of Dagster's events", "s", small["cpu"], read["cpu"], 2.0),
+        Row(f"stale report, {there}", "s", large["cpu"], target=20.0),
         Row(f"stale report, {there}", "MB", large["mb"], target=300),
-        Row(f"lineage of a GLB, {here}", "s", seen["seconds"], target=1.0),
-        Row(f"lineage of a GLB, {there}", "s", found["seconds"], target=1.0),
+        Row(f"lineage of a GLB, {here}", "s", seen["cpu"], target=1.0),
+        Row(f"lineage of a GLB, {there}", "s", found["cpu"], target=1.0),
         Row(f"recording a shard, beside {made['before']:,}", "ms CPU", 1000 * made["cpu"] / made["shards"], target=50),
         Row(f"publishing a batch of {made['shards'] // made['batches']}", "s", made["batch"], target=2.0),
     ]
 
 
 def _audit(root: Path, report: Callable[[str], None], files: int, size: int, times: int) -> list[Row]:
-    """`ours` and `peer` are GB/s; the target is 0.8 of the peer's."""
+    """`ours` and `peer` are GB a CPU second; the target is 0.8 of the peer's."""
     report(f"{files} files of {size / 2**20:.0f} MiB in {root}")
     prepare(root)
     big_shards(files, size)
@@ -108,7 +106,7 @@ def _audit(root: Path, report: Callable[[str], None], files: int, size: int, tim
     return [
         Row(
             f"audit of {total:.1f} GB, 2 workers, whole process, beside plain md5",
-            "GB/s",
+            "GB/CPU s",
             speed,
             plain,
             0.8 * plain,
@@ -151,9 +149,10 @@ def _child(name: str, preset: str | None = None) -> dict[str, Any]:
 
 
 def _timed(command: list[str]) -> float:
-    began = time.perf_counter()
+    """CPU seconds of the whole process: user and system, imports included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise OrbitforgeError(f"bench lineage, {command[3]}: {done.stdout[-600:]}{done.stderr[-300:]}")
-    return seconds
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

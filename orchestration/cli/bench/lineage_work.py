@@ -131,9 +131,9 @@ def record_shards(facts: dict[str, Any], count: int = 300) -> None:
     publish = store.publish
 
     def timed(*arguments: Any, **named: Any) -> None:
-        began = time.perf_counter()
+        began = time.process_time()
         publish(*arguments, **named)
-        batches.append(time.perf_counter() - began)
+        batches.append(time.process_time() - began)
 
     store.publish = timed  # type: ignore[assignment]
     with open_instance() as instance:

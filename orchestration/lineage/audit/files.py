@@ -17,6 +17,7 @@ from orchestration.lineage.ledger import OBSERVED, File
 from orchestration.lineage.withdrawn import held, withdrawals
 from orchestration.resources import store
 from orchestration.steps import Source
+from stages.errors import InputError
 
 Hashes = Mapping[Path, str | OSError]
 
@@ -63,7 +64,7 @@ def expected(current: Current) -> Expected:
         found.objects |= {file.md5: f"data/{folder}/{file.path}" for file in files}
         if not here.is_dir():
             words = f"is missing, row {newest.row} names it with {len(newest.files)} files"
-            found.told += [Finding(FILE, f"data/{folder}", words, _mend)] if files else []
+            found.told += [Finding(FILE, f"data/{folder}", words, _MEND)] if files else []
             continue
         found.files |= {here / file.path: (file.md5, f"row {newest.row}") for file in files}
         if any(recorded.get(f"{folder}/{file.path}") != file.md5 for file in files):
@@ -94,24 +95,26 @@ def _add_recorded(found: Expected, current: Current, path: Path, md5: str) -> No
 
 def file_findings(expected: Expected, hashes: Hashes) -> Iterator[Finding]:
     for path, (md5, who) in expected.files.items():
-        yield from _compared(_name(path), hashes[path], md5, who)
+        top = paths.data() / path.relative_to(paths.data()).parts[0]
+        way_out = _MEND if top in expected.homes else _EDITED.format(_name(top))
+        yield from _compared(_name(path), hashes[path], md5, who, way_out)
     for md5, path in expected.objects.items():
         kept = store.object_path(md5)
         # a hard link is one file under two names: it is told once
         same = isinstance(found := hashes[kept], str) and found == hashes.get(paths.root() / path)
         if not same:
-            yield from _compared(f"the cache object of {path}", found, md5, "its name", _of_cache)
+            yield from _compared(f"the cache object of {path}", found, md5, "its name", _IN_CACHE)
     yield from _strays(expected)
     yield from expected.told
 
 
-def _compared(what: str, found: str | OSError, md5: str, who: str, way_out: str | None = None) -> Iterator[Finding]:
+def _compared(what: str, found: str | OSError, md5: str, who: str, way_out: str) -> Iterator[Finding]:
     if isinstance(found, FileNotFoundError):
-        yield Finding(FILE, what, f"is missing, {who} names it (md5 {md5})", way_out or _mend)
+        yield Finding(FILE, what, f"is missing, {who} names it (md5 {md5})", way_out)
     elif isinstance(found, OSError):
-        yield Finding(FILE, what, f"cannot be read ({found.strerror})", way_out or _mend)
+        yield Finding(FILE, what, f"cannot be read ({found.strerror})", way_out)
     elif found != md5:
-        yield Finding(FILE, what, f"has md5 {found}, {who} says {md5}", way_out or _mend)
+        yield Finding(FILE, what, f"has md5 {found}, {who} says {md5}", way_out)
 
 
 def _strays(expected: Expected) -> Iterator[Finding]:
@@ -150,7 +153,10 @@ def _of_source(current: Current, source: Source, files: Iterable[File]) -> Itera
 def _given_up(current: Current) -> set[str]:
     """Folders of the current preset whose shard no source table has any more."""
     tables = (source.table for source in current.pipeline.sources if source.table)
-    shards = {shard for table in tables for shard in current.table(table)["shard"].unique()}
+    try:
+        shards = {shard for table in tables for shard in current.table(table)["shard"].unique()}
+    except InputError:  # a table that is missing is told elsewhere, and gives nothing up
+        return set()
     ours = [folder.split("/") for folder in current.everything if folder.startswith(f"{current.pipeline.preset.name}/")]
     return {"/".join(parts) for parts in ours if len(parts) > 2 and parts[-1] not in shards}
 
@@ -165,5 +171,9 @@ def _name(path: Path) -> str:
     return path.relative_to(paths.root()).as_posix()
 
 
-_mend = "`orbitforge run` puts it back from the cache if the cache holds it, else `dvc pull` it or make it again"
-_of_cache = "remove it, then `dvc pull` it or make it again"
+# DVC and reconcile() believe a time stamp: what was changed under the same one has to go first
+_MEND = (
+    "remove it, and `orbitforge run` puts it back from the cache; if the cache lacks it, `dvc pull` it or make it again"
+)
+_EDITED = "if that is meant, record it with `dvc add {0}`; else remove it and bring it back with `dvc checkout {0}`"
+_IN_CACHE = "remove it, then `dvc pull` it or make it again"

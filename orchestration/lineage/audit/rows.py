@@ -12,7 +12,7 @@ from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import SCHEMA, WITHDRAWN, Ledger, Row
 from orchestration.resources import store
 
-RESTORE = "bring the file back with `dvc checkout data/ledger`, or `git checkout` an earlier data.dvc first"
+RESTORE = "remove the file and bring it back with `dvc checkout data/ledger`, from an earlier data.dvc if need be"
 _SLICE = 10_000
 
 
