@@ -18,9 +18,18 @@ def status_command(*, why: bool, as_json: bool) -> None:
     here = pipeline.current()
     states = status(here)
     if as_json:
-        print(json.dumps({"assets": [state.as_json() for state in states]}, indent=2))
+        print(json.dumps(_as_json(states), indent=2))
     else:
         Console().print(status_text(states, f"preset {here.preset.name}", why=why), soft_wrap=True)
+
+
+def _as_json(states: Sequence[AssetStatus]) -> dict[str, object]:
+    """`{"assets": [...], "rerun": {asset: {"shards", "seconds", "bytes"}}}` for assets that are not fresh.
+
+    Seconds and bytes are null where nothing like it was ever made.
+    """
+    rerun = {state.asset: vars(state.rerun) for state in states if state.status != FRESH}
+    return {"assets": [state.as_json() for state in states], "rerun": rerun}
 
 
 def status_text(states: Sequence[AssetStatus], title: str, *, why: bool) -> Text:

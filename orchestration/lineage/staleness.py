@@ -70,11 +70,9 @@ class AssetStatus:
         return Rerun.of(self.shards)
 
     def as_json(self) -> dict[str, Any]:
-        """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"},
-        "rerun": {"shards", "seconds", "bytes"}}`.
+        """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"}}`.
 
-        A shard that is being made counts as what it was not: missing, or stale when there is an older one. Seconds and
-        bytes are null where nothing like it was ever made.
+        A shard that is being made counts as what it was not: missing, or stale when there is an older one.
         """
         count = Counter(
             (STALE if shard.version else MISSING) if shard.status == RUNNING else shard.status for shard in self.shards
@@ -85,7 +83,6 @@ class AssetStatus:
             "data_version": self.version,
             "why": self.why,
             "shards": {"total": len(self.shards)} | {name: count[name] for name in (FRESH, STALE, MISSING, FAILED)},
-            "rerun": vars(self.rerun),
         }
 
 
