@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from orchestration.errors import OrbitforgeError
 from orchestration.lineage.audit.findings import DVC, LEDGER, Finding
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import SCHEMA, WITHDRAWN, Ledger, Row
@@ -22,6 +23,8 @@ def ledger_findings(ledger: Ledger) -> Iterator[Finding]:
     for file in ledger.files():
         try:
             table = pl.read_parquet(file)
+        except FileNotFoundError:
+            raise OrbitforgeError("the ledger was compacted while it was read; audit again when no run ends") from None
         except pl.exceptions.PolarsError as error:
             words = " ".join(str(error).split())
             yield Finding(LEDGER, _name(file), f"cannot be read ({words})", RESTORE)

@@ -15,7 +15,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.exports.words import labels_words, licence_words, objects_words, title
 from orchestration.lineage.ledger import Row
 from orchestration.lineage.licences import UNKNOWN
-from orchestration.lineage.record import Part, Record
+from orchestration.lineage.record import LABEL, OBJECT, PROMPT, WEIGHTS, Part, Record
 from orchestration.steps import Step
 from orchestration.versions import LIBRARIES
 
@@ -92,11 +92,9 @@ def _licences(record: Record, row: Row) -> list[Any]:
     """Of sources and adopted weights their own; of what was made, none is claimed: its inputs say."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
-    kind = {"source_objects": "object", "prompts": "prompt", "human_labels": "label"}.get(row.asset)
-    kind = "weights" if row.service == "adopted" else kind
-    found = sorted({each.licence for each in record.inputs if each.kind == kind and each.licence})
-    if kind == "weights":
-        found = sorted({each.licence for each in record.inputs if each.kind == kind and each.id == row.asset})
+    kind = {"source_objects": OBJECT, "prompts": PROMPT, "human_labels": LABEL}.get(row.asset)
+    own = [each for each in record.inputs if each.kind == kind or (each.kind, each.id) == (WEIGHTS, row.asset)]
+    found = sorted({each.licence for each in own if each.licence})
     if len(found) == 1:
         return [LicenseFactory().make_from_string(found[0])]
     return [LicenseFactory().make_with_name(name) for name in found]
