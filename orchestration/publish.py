@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from orchestration.pipeline import Pipeline
     from orchestration.resources.tracking import Tracking
 
-DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
-"""Where `orbitforge ui` serves Dagster; a team names its own server."""
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
@@ -102,9 +99,7 @@ def register(
         "ledger.row": row.id,
     }
     name = f"{row.preset}-{row.asset}"
-    version = tracking.register(
-        name, folder or paths.data() / row.folder, run or row.mlflow_run, tags, described=_described(row)
-    )
+    version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
     told = Row(
         kind=PUBLISHED,
         preset=row.preset,
@@ -117,14 +112,6 @@ def register(
     )
     Ledger().append(told)
     return told
-
-
-def _described(row: Row) -> str:
-    """Back from MLflow to Dagster, as Markdown."""
-    run = f"[Dagster run]({DAGSTER}/runs/{row.dagster_run}), " if row.dagster_run else ""
-    lines = [f"{run}[asset {row.asset}]({DAGSTER}/assets/{row.asset})"]
-    lines += [f"data version `{row.version}`, ledger row `{row.id}`: `orbitforge lineage {row.id[:12]}`"]
-    return "\n\n".join(lines)
 
 
 # Dagster

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "candidate"
 WEB = "http://127.0.0.1:5000"
-"""Where `orbitforge ui` serves the local MLflow."""
+DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
+"""Where `orbitforge ui` serves the local MLflow, and Dagster; a team names its own server for links to lead there."""
 _PATIENCE = 3.0  # seconds
 _BATCH = 1000  # metrics in one call, MLflow's limit
 
@@ -149,13 +150,10 @@ class Tracking(dg.ConfigurableResource):
     def _web(self) -> str:
         return self.tracking_uri.rstrip("/") if self.tracking_uri.startswith("http") else WEB
 
-    def register(
-        self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str], *, described: str = ""
-    ) -> str:
+    def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
 
-        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again. `described` is
-        Markdown that MLflow shows beside version and run.
+        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again.
         """
         from mlflow.exceptions import MlflowException
 
@@ -167,6 +165,7 @@ class Tracking(dg.ConfigurableResource):
                 raise
         version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
+        described = _described(name, tags)
         client.update_model_version(name, version.version, described)
         if run_id and _knows(client, run_id):
             client.set_tag(run_id, "mlflow.note.content", described)
@@ -225,6 +224,16 @@ class Tracking(dg.ConfigurableResource):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
         return mlflow.MlflowClient(self.tracking_uri)
+
+
+def _described(name: str, tags: Mapping[str, str]) -> str:
+    """Back from MLflow to Dagster and the ledger, as Markdown that MLflow shows beside version and run."""
+    asset, run, row = name.rpartition("-")[2], tags.get("dagster.run_id"), tags.get("ledger.row", "")
+    links = [f"[Dagster run]({DAGSTER}/runs/{run})"] if run else []
+    links.append(f"[asset {asset}]({DAGSTER}/assets/{asset})")
+    return (
+        f"{', '.join(links)}\n\ndata version `{tags['dvc.md5']}`, ledger row `{row}`: `orbitforge lineage {row[:12]}`"
+    )
 
 
 def _knows(client: MlflowClient, run_id: str) -> bool:
