@@ -28,8 +28,12 @@ _PATIENCE = 20  # attempts at DVC's lock, 3 s each
 
 def cache_dir() -> Path:
     """The folder of cache objects, `<it>/ab/cdef...` by md5; from `.dvc/config`, without importing DVC."""
-    folder = _config().get("cache", "dir", fallback="cache")
-    return (paths.root() / ".dvc" / folder).resolve() / "files" / "md5"
+    return _cache_dir(paths.root(), _config().get("cache", "dir", fallback="cache"))
+
+
+@lru_cache(maxsize=4)  # asked for with every object
+def _cache_dir(root: Path, folder: str) -> Path:
+    return (root / ".dvc" / folder).resolve() / "files" / "md5"
 
 
 def object_path(md5: str) -> Path:
@@ -209,7 +213,7 @@ def _config() -> configparser.RawConfigParser:
     return _parsed(tuple((file, stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file))))
 
 
-@lru_cache(maxsize=4)  # asked for with every object of the cache
+@lru_cache(maxsize=4)
 def _parsed(files: tuple[tuple[Path, int, int], ...]) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
     config.read([file for file, _, _ in files])

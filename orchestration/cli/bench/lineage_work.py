@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,7 +112,7 @@ def bulk(facts: dict[str, Any]) -> None:
         facts["events"] = sum(len(known_tags(instance, step.name)) for step in steps)
 
 
-def record_shards(facts: dict[str, Any], count: int = 300) -> None:
+def record_shards(facts: dict[str, Any], count: int = 1000) -> None:
     """The seam around a stage that does nothing: links, hashing, row, DVC, event. The stage is not counted."""
     from orchestration.artifacts import materialise
     from orchestration.cli.bench.lineage_world import write_sources
@@ -151,7 +152,7 @@ def record_shards(facts: dict[str, Any], count: int = 300) -> None:
             for made in materialise(context, step, _nothing, pipeline=here):  # type: ignore[arg-type]
                 if hasattr(made, "partition"):
                     instance.report_runless_asset_event(made)  # type: ignore[arg-type]
-    facts |= {"shards": count, "batch": max(batches), "batches": len(batches), "before": len(current.everything)}
+    facts |= {"shards": count, "batch": median(batches), "batches": len(batches), "before": len(current.everything)}
 
 
 def _nothing(work: Any) -> None:
