@@ -32,6 +32,7 @@ def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds:
         raise OrbitforgeError(f"{folder} is no folder; name the one that holds the files of {step.name}")
     current = Current(pipeline)
     task = plan(current, current.wanted(step), _never)
+    current.write_seen()
     aside = Scratch.of(step.name, None, f"adopt-{task.key}").fresh("output")
     try:
         with plain_errors(f"copying {folder}"):

@@ -81,6 +81,7 @@ def materialise(
                 context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
                 if not publish.knows(context.instance, row):
                     yield publish.event(row, pointers, code=code_of(row))
+        current.write_seen()
         for task, done in _perform_all(context, tasks, tracking):
             if isinstance(done, Exception):
                 failures[task.shard] = done

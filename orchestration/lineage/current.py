@@ -70,6 +70,7 @@ class Current:
         self.ledger = ledger or Ledger()
         self.accepted = Accepted(self.ledger)
         self._rows: dict[str, Row] = {}
+        self._observed_now: list[Row] = []
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
         self.table = cache(pipeline.table)
@@ -144,6 +145,15 @@ class Current:
     def folders(self) -> set[str]:
         """Every folder below `data/` that a row ever named."""
         return set(self.ledger.query(lambda rows: rows.select(pl.col("folder").unique()))["folder"]) - {None, ""}
+
+    def see(self, row: Row) -> None:
+        """Take in an observation; `write_seen` puts it into the ledger, before any row that names it."""
+        self._observed_now.append(row)
+
+    def write_seen(self) -> None:
+        if self._observed_now:
+            self.ledger.append(*self._observed_now)
+        self._observed_now = []
 
     # what should be
 

@@ -247,6 +247,7 @@ class Ledger:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+        _understood.add(path)  # it is our own
         return path
 
 

@@ -69,7 +69,8 @@ def purge(current: Current, gone: Iterable[Entry], files: Iterable[File]) -> Non
     for source in {entry.source.name: entry.source for entry in gone}.values():
         if not source.table:
             _rewrite(source, {entry.id for entry in gone if entry.source == source})
-            observe(Current(current.pipeline), source, None)
+            observe(now := Current(current.pipeline), source, None)
+            now.write_seen()
     changed = set(_remove_from_data(files))
     for md5 in md5s:
         with plain_errors(f"removing {store.object_path(md5)}"):

@@ -11,7 +11,7 @@ import polars as pl
 
 from orchestration import paths
 from orchestration.lineage.current import Current, Shard
-from orchestration.lineage.ledger import OBSERVED, File, Ledger, Row, now
+from orchestration.lineage.ledger import OBSERVED, File, Row, now
 from orchestration.lineage.withdrawn import copy_without, held, withdrawals
 from orchestration.steps import Source
 from orchestration.versions import file_md5
@@ -19,7 +19,7 @@ from orchestration.workspace import adopt, missing, remove, store
 
 
 def observe(current: Current, source: Source, shard: Shard) -> Row:
-    """The row of a source as it is now, written if there is none; its files are in the cache then.
+    """The row of a source as it is now; its files are in the cache then. `current.write_seen` writes it if it is new.
 
     A shard of a table holds `<table>.parquet` with the shard's rows and the files that the rows name; shard None of a
     table is all of it. Raises OrbitforgeError, naming the file, for one that is missing or is not what its row says.
@@ -38,7 +38,7 @@ def observe(current: Current, source: Source, shard: Shard) -> Row:
         started=(at := now()),
         ended=at,
     )
-    Ledger().append(row)
+    current.see(row)
     return row
 
 
