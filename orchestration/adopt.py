@@ -15,6 +15,7 @@ from orchestration.pipeline import Pipeline
 from orchestration.publish import Publisher
 from orchestration.steps import Step
 from orchestration.tasks import Done, plan
+from orchestration.versions import git_state
 from orchestration.workspace import Scratch, place, remove, store
 
 
@@ -31,6 +32,7 @@ def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds:
         raise OrbitforgeError(f"{folder} is no folder; name the one that holds the files of {step.name}")
     current = Current(pipeline)
     task = plan(current, current.wanted(step), _never)
+    current.write_seen()
     aside = Scratch.of(step.name, None, f"adopt-{task.key}").fresh("output")
     try:
         with plain_errors(f"copying {folder}"):
@@ -38,7 +40,7 @@ def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds:
         done = Done(store(aside), now(), seconds, {})
     finally:
         remove(aside.parent)
-    row = replace(row_of(task, done, None), service="adopted", reference=reason)
+    row = replace(row_of(task, done, None, git_state()), service="adopted", reference=reason)
     with Publisher() as publisher:
         Ledger().append(row)
         place(paths.data() / row.folder, row.files)

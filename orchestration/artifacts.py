@@ -21,7 +21,7 @@ from orchestration.resources.shards import map_shards
 from orchestration.resources.tracking import Tracking
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
-from orchestration.versions import code_modules, config_of, environment, git_state, tree_version
+from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
 from orchestration.workspace import in_place, missing, place
 
 if TYPE_CHECKING:
@@ -59,9 +59,13 @@ def materialise(
     _refuse_early(step, tracking)
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
-    current = Current(pipeline)
+    current, git = Current(pipeline), git_state()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
+
+    def code_of(row: Row) -> str:
+        return current.accepted.first(row.asset, row.code, row.config_hash)
+
     failures: dict[Shard, Exception] = {}
     with publish.Publisher() as publisher:
         for shard in _asked(context, step, pipeline):
@@ -76,7 +80,8 @@ def materialise(
             if row:
                 context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
                 if not publish.knows(context.instance, row):
-                    yield publish.event(row, pointers)
+                    yield publish.event(row, pointers, code=code_of(row))
+        current.write_seen()
         for task, done in _perform_all(context, tasks, tracking):
             if isinstance(done, Exception):
                 failures[task.shard] = done
@@ -84,11 +89,11 @@ def materialise(
                 with suppress(OrbitforgeError):  # a full disk takes not even this
                     task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
                 continue
-            row = _commit(task, done, context.run_id)
+            row = _commit(task, done, context.run_id, git)
             publisher.add(row)
-            yield publish.event(row, pointers, publish.preview(task.scratch.preview))
-            if tracking:
-                publish.register(row, tracking)
+            links = publish.links(pipeline, publish.register(row, tracking), row, tracking) if tracking else None
+            preview = publish.preview(task.scratch.preview)
+            yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
             task.scratch.remove()
     if failures:
         raise _summary(step, failures)
@@ -142,21 +147,20 @@ def _perform_all(
     return map_shards(perform, tasks, workers=workers, report=report)
 
 
-def _commit(task: Task, done: Done, run_id: str) -> Row:
+def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:
     """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
 
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
     to put in place and never a file that nobody knows.
     """
-    row = row_of(task, done, run_id)
+    row = row_of(task, done, run_id, git)
     Ledger().append(row)
     place(paths.data() / row.folder, row.files)
     return row
 
 
-def row_of(task: Task, done: Done, run_id: str | None) -> Row:
-    """All that is known about what was made, now."""
-    git = git_state()
+def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:
+    """All that is known about what was made, now; `git` is how the repository stood when the run began."""
     return Row(
         kind=MADE,
         preset=task.preset.name,

@@ -8,8 +8,9 @@ import pkgutil
 import dagster as dg
 
 from orchestration import assets, telemetry
+from orchestration.assets.freshness import checks
 from orchestration.jobs import chain, group_jobs
-from orchestration.sensors import source_tables
+from orchestration.sensors import new_data, source_tables, staleness
 
 telemetry.silence()
 MODULES = [
@@ -18,8 +19,8 @@ MODULES = [
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules(MODULES),
-    asset_checks=dg.load_asset_checks_from_modules(MODULES),
+    asset_checks=[*dg.load_asset_checks_from_modules(MODULES), *checks()],
     jobs=[chain, *group_jobs()],
-    sensors=[source_tables],
+    sensors=[source_tables, staleness, new_data],
     executor=dg.in_process_executor,
 )

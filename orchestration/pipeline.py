@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestration import paths
 from orchestration.errors import OrbitforgeError
+from orchestration.lineage.withdrawn import held, withdrawals, without
 from orchestration.memo import FileMemo
 from orchestration.steps import SOURCES, Source, Step
 from orchestration.versions import data_version, digest, rows_version
@@ -38,10 +39,15 @@ class Pipeline:
         return self._named[name]
 
     def table(self, name: str) -> pl.DataFrame:
-        """The rows of the source table `name` ("objects", "prompts") that the preset uses.
+        """The rows of the source table `name` ("objects", "prompts") that the preset uses and nobody withdrew.
 
         Raises SourceError, naming the file, when there is no such table or it cannot be used.
         """
+        table, gone = self.whole_table(name), withdrawals()
+        return without(table, gone) if gone else table
+
+    def whole_table(self, name: str) -> pl.DataFrame:
+        """The same with what was withdrawn."""
         path = self._table_file(name)
         changed = path.stat().st_mtime_ns if path.is_file() else 0
         return _table(paths.data(), self.preset.source, name, changed)  # pyright: ignore[reportArgumentType]  # frozen
@@ -57,9 +63,12 @@ class Pipeline:
         """
         if source.table is None:
             folder = paths.data() / (source.folder or source.name)
-            return {None: data_version(folder)} if folder.is_dir() else {}
+            if not folder.is_dir():
+                return {}
+            version, gone = data_version(folder), held(folder, withdrawals())
+            return {None: digest([version, gone])[:32] if gone else version}
         table = self.table(source.table)
-        memo = _row_versions(digest(self.preset.resolved("source"))[:12])
+        memo = _row_versions(digest([self.preset.resolved("source"), sorted(withdrawals())])[:12])
         return memo(
             self._table_file(source.table),
             lambda _: {str(shard): rows_version(rows) for (shard,), rows in table.group_by("shard")},
@@ -71,6 +80,13 @@ class Pipeline:
     @cached_property
     def _named(self) -> dict[str, Step | Source]:
         return {each.name: each for each in (*self.sources, *self.steps)}
+
+
+def sources_only() -> Pipeline:
+    """The current preset without its steps, for what needs none: steps stand in modules that import Dagster."""
+    from orchestration.presets.schema import current_preset
+
+    return Pipeline(current_preset(), ())
 
 
 @cache

@@ -13,24 +13,23 @@ import dagster as dg
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
-    DATA_VERSION_TAG,
     get_input_data_version_tag,
     get_input_event_pointer_tag,
 )
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from orchestration import paths
-from orchestration.lineage.current import input_versions
-from orchestration.lineage.ledger import PUBLISHED, File, Ledger, Row, now
+from orchestration.lineage.current import Current, input_versions
+from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, now
 from orchestration.resources import store
-from orchestration.steps import Source, Step
+from orchestration.steps import DATA_VERSION_TAG, ROW_TAG, Source, Step
+from orchestration.versions import code_and_config
 
 if TYPE_CHECKING:
     from orchestration.pipeline import Pipeline
     from orchestration.resources.tracking import Tracking
 
-ROW_TAG = "orbitforge/row"
-MLFLOW = "mlflow"
+_READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
 
@@ -59,6 +58,7 @@ class Publisher:
 
     def flush(self) -> None:
         if self._placed:
+            Ledger().compact()  # DVC would carry a file for each row
             store.publish(self._placed, also=[paths.ledger()])
         self._placed, self._since = {}, time.monotonic()
 
@@ -77,9 +77,21 @@ class Publisher:
 # MLflow
 
 
-def register(row: Row, tracking: Tracking) -> Row:
-    """Register the model of `row` and write down which version it became."""
+def register(
+    row: Row,
+    tracking: Tracking,
+    *,
+    folder: Path | None = None,
+    run: str | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Row:
+    """Register the model of `row` and write down which version it became.
+
+    Its files are taken from `folder`, by default where they lie in `data/`; `run` is the MLflow run that it belongs to,
+    by default the one that trained it.
+    """
     tags = {
+        **(more or {}),
         "dagster.run_id": row.dagster_run or "",
         "dvc.md5": row.version,
         "code_version": row.code,
@@ -87,7 +99,7 @@ def register(row: Row, tracking: Tracking) -> Row:
         "ledger.row": row.id,
     }
     name = f"{row.preset}-{row.asset}"
-    version = tracking.register(name, paths.data() / row.folder, row.mlflow_run, tags)
+    version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
     told = Row(
         kind=PUBLISHED,
         preset=row.preset,
@@ -105,15 +117,36 @@ def register(row: Row, tracking: Tracking) -> Row:
 # Dagster
 
 
-def event(row: Row, pointers: Mapping[str, int], preview: str = "") -> dg.AssetMaterialization:
+def links(pipeline: Pipeline, told: Row, row: Row, tracking: Tracking) -> dict[str, dg.MetadataValue]:
+    """From the event of a model to its MLflow run and version, and its lineage in short."""
+    from orchestration.lineage.exports.modelcard import summary
+    from orchestration.lineage.record import record
+
+    found: dict[str, dg.MetadataValue] = {"lineage": dg.MetadataValue.md(summary(record(Current(pipeline), row)))}
+    name, _, version = (told.reference or "").removeprefix("models:/").partition("/")
+    found["mlflow_version"] = dg.MetadataValue.url(tracking.version_url(name, version))
+    if run := row.mlflow_run and tracking.run_url(row.mlflow_run):
+        found["mlflow_run"] = dg.MetadataValue.url(run)
+    return found
+
+
+def event(
+    row: Row,
+    pointers: Mapping[str, int],
+    *,
+    code: str,
+    preview: str = "",
+    links: Mapping[str, dg.MetadataValue] | None = None,
+) -> dg.AssetMaterialization:
     """The event that tells Dagster of `row`. `pointers` names the event of each input that was the newest then.
 
-    The tags are what Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
+    `code` is the row's, or the first of those that were accepted to be as good (`Accepted.first`). The tags are what
+    Dagster itself writes for an asset that is not partitioned: with them its own staleness works.
     """
     tags = {
         DATA_VERSION_TAG: row.version,
         DATA_VERSION_IS_USER_PROVIDED_TAG: "true",
-        CODE_VERSION_TAG: f"{row.code[:12]}-{row.config_hash[:12]}",
+        CODE_VERSION_TAG: code_and_config(code, row.config_hash),
         ROW_TAG: row.id,
     }
     for asset, version in input_versions(row.inputs).items():
@@ -127,6 +160,7 @@ def event(row: Row, pointers: Mapping[str, int], preview: str = "") -> dg.AssetM
         "seconds": round(row.seconds, 3),
         "ledger_row": row.id,
         **row.metrics,
+        **(links or {}),
     }
     if preview:
         facts["preview"] = dg.MetadataValue.md(preview)
@@ -154,15 +188,28 @@ def knows(instance: dg.DagsterInstance, row: Row) -> bool:
 
 def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
     """Shard -> data version of the newest event that Dagster holds: one query for all shards."""
-    key = dg.AssetKey(step.name)
-    if step.shards:
-        found = instance.event_log_storage.get_latest_tags_by_partition(
-            key, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-        )
-        return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
-    entry = instance.get_latest_materialization_event(key)
-    made = entry.asset_materialization if entry else None
-    return {None: (made.tags or {}).get(DATA_VERSION_TAG, "")} if made else {}
+    if not step.shards:
+        tags = known_tags(instance, step.name)
+        return {shard: found.get(DATA_VERSION_TAG, "") for shard, found in tags.items()}
+    found = instance.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey(step.name), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+    )
+    return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
+
+
+def known_tags(instance: dg.DagsterInstance, asset: str) -> dict[str | None, Mapping[str, str]]:
+    """Shard -> all tags of the newest event that Dagster holds. It indexes no other tag than the data version."""
+    key, made = dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION
+    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
+    if not newest:
+        newest = [record.storage_id for record in instance.fetch_materializations(key, limit=1).records]
+    found: dict[str | None, Mapping[str, str]] = {}
+    for start in range(0, len(newest), _READ):
+        asked = dg.AssetRecordsFilter(key, storage_ids=newest[start : start + _READ])
+        for record in instance.fetch_materializations(asked, limit=_READ).records:
+            if event := record.asset_materialization:
+                found[event.partition] = event.tags or {}
+    return found
 
 
 def preview(folder: Path, *, at_most: int = 2_000_000) -> str:

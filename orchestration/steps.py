@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestration.presets.schema import Preset
 
+DATA_VERSION_TAG, ROW_TAG = "dagster/data_version", "orbitforge/row"
+"""Tags of Dagster's events that say which version was made and by which row of the ledger."""
+
 Report = Callable[[dict[str, Any]], None]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import OrbitforgeError
@@ -86,14 +87,6 @@ def plan(current: Current, wanted: Wanted, make: Make) -> Task:
         wanted,
         inputs=tuple(input_._replace(row=row.id) for input_, row in zip(wanted.inputs, rows, strict=True)),
     )
-    read = [(input_.asset, row) for input_, row in zip(wanted.inputs, rows, strict=True)]
-    read += [(name, row) for name, rows in current.behind(wanted).items() for row in rows]
-    parts: list[Part] = []
-    for name, row in read:
-        alike = shard is not None and current.pipeline.find(name).shards == step.shards
-        if not alike or row.shard == shard:
-            folder = "" if alike or row.shard is None else row.shard
-            parts.append(Part(name, folder, row.files, name_of(name, row.shard)))
     return Task(
         make=make,
         step=step,
@@ -104,12 +97,55 @@ def plan(current: Current, wanted: Wanted, make: Make) -> Task:
         code=wanted.code,
         config_hash=wanted.config_hash,
         inputs=wanted.inputs,
-        parts=tuple(parts),
+        parts=_parts(current, step, shard, wanted.inputs, rows),
     )
 
 
-def perform(task: Task, report: Report, loggers: Sequence[Any] = ()) -> Done:
-    """Make one artifact: link its inputs, run the stage, move its output into the cache.
+def again(current: Current, row: Row, make: Make, preset: Preset, code: str) -> Task:
+    """The task that made `row`, of what it was made of then, in a scratch folder of its own.
+
+    Raises OrbitforgeError when the ledger lost a row that it names.
+    """
+    step = current.pipeline.find(row.asset)
+    assert isinstance(step, Step)
+    rows = current.rows_of_ids(input_.row for input_ in row.inputs)
+    if len(rows) < len(row.inputs):
+        raise OrbitforgeError(
+            f"the ledger lost {len(row.inputs) - len(rows)} rows that {name_of(row.asset, row.shard)} was made of; "
+            "`orbitforge audit` names them"
+        )
+    return Task(
+        make=make,
+        step=step,
+        shard=row.shard,
+        preset=preset,
+        folder=row.folder,
+        key=f"again-{row.key}",
+        code=code,
+        config_hash=row.config_hash,
+        inputs=row.inputs,
+        parts=_parts(current, step, row.shard, row.inputs, rows),
+    )
+
+
+def _parts(
+    current: Current, step: Step, shard: Shard, inputs: Sequence[Input], rows: Sequence[Row]
+) -> tuple[Part, ...]:
+    read = [(input_.asset, row) for input_, row in zip(inputs, rows, strict=True)]
+    read += [(name, row) for name, found in current.behind(inputs, step.files).items() for row in found]
+    parts: list[Part] = []
+    for name, row in read:
+        alike = shard is not None and current.pipeline.find(name).shards == step.shards
+        if not alike or row.shard == shard:
+            folder = "" if alike or row.shard is None else row.shard
+            parts.append(Part(name, folder, row.files, name_of(name, row.shard)))
+    return tuple(parts)
+
+
+def perform(
+    task: Task, report: Report, loggers: Sequence[Any] = (), keep: Callable[[Path], tuple[File, ...]] = store
+) -> Done:
+    """Make one artifact: link its inputs, run the stage, and `keep` its output, which is to move it into the cache.
 
     Raises what the stage raises, and OrbitforgeError when the code was edited meanwhile.
     """
@@ -148,7 +184,7 @@ def perform(task: Task, report: Report, loggers: Sequence[Any] = ()) -> Done:
             )
         )
         _same_code(task)
-        done = Done(store(output), started, time.monotonic() - clock, metrics)
+        done = Done(keep(output), started, time.monotonic() - clock, metrics)
         scratch.write("done", vars(done))
         return done
 
@@ -180,7 +216,7 @@ def _row(current: Current, input_: Input) -> Row:
     found = current.pipeline.find(input_.asset)
     if isinstance(found, Source):
         return observe(current, found, input_.shard)
-    row = current.row_of_id(input_.row)
+    row = current.row(input_.asset, input_.shard)
     assert row is not None
     return row
 

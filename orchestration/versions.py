@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GitState",
     "asset_seed",
+    "code_and_config",
     "code_modules",
     "code_version",
     "config_hash",
@@ -42,7 +43,9 @@ __all__ = [
     "tree_version",
 ]
 
-# what can change bytes; orchestration tools cannot, but an audit wants to know them
+TOOLS = frozenset({"dagster", "dvc", "mlflow", "cpu"})
+"""Facts of an environment that do not decide whether the same is made: the tools around the stages, and the CPU, which
+can change the last bits of floating point and nothing else."""
 LIBRARIES = (
     *("torch", "torchvision", "lightning", "diffusers", "transformers", "open-clip-torch", "safetensors"),
     *("numpy", "numba", "polars", "pillow", "av", "scikit-image", "scikit-learn", "trimesh"),
@@ -70,7 +73,11 @@ def config_hash(preset: Preset, sections: Iterable[str]) -> str:
 
 def step_version(step: Step, preset: Preset) -> str:
     """Code and config of a step in one string: what to give to `@dg.asset(code_version=...)`."""
-    return f"{code_version(step.code)[:12]}-{config_hash(preset, step.config)[:12]}"
+    return code_and_config(code_version(step.code), config_hash(preset, step.config))
+
+
+def code_and_config(code: str, config: str) -> str:
+    return f"{code[:12]}-{config[:12]}"
 
 
 def asset_seed(root_seed: int, asset: str) -> int:
@@ -121,11 +128,12 @@ def rows_version(rows: pl.DataFrame) -> str:
 
 @cache
 def environment() -> dict[str, str]:
-    """Python, platform and the versions of the libraries that can change bytes; imports none of them."""
+    """Python, platform, CPU and the versions of the libraries that can change bytes; imports none of them."""
     facts = {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
+        "cpu": _cpu(),
     }
     for library in LIBRARIES:
         try:
@@ -133,6 +141,14 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return facts
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 @dataclass(frozen=True)

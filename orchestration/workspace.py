@@ -91,13 +91,24 @@ def store(output: Path) -> tuple[File, ...]:
     A kill leaves objects that nothing names yet, never half of one. Raises OrbitforgeError for an empty folder, for
     links and other special files, and when the cache cannot be written.
     """
+    return tuple(File(path.relative_to(output).as_posix(), *_into_cache(path)) for path in _plain_files(output))
+
+
+def described(output: Path) -> tuple[File, ...]:
+    """What `store` would say of the files below `output`, which stay where they are."""
+    return tuple(
+        File(path.relative_to(output).as_posix(), file_md5(path), path.stat().st_size) for path in _plain_files(output)
+    )
+
+
+def _plain_files(output: Path) -> list[Path]:
     files = sorted(path for path in output.rglob("*") if not stat.S_ISDIR(path.lstat().st_mode))
     if not files:
         raise OrbitforgeError(f"{output} is empty: a stage must write at least one file")
     for path in files:
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OrbitforgeError(f"{path} is no plain file: a stage may write plain files only")
-    return tuple(File(path.relative_to(output).as_posix(), *_into_cache(path)) for path in files)
+    return files
 
 
 def adopt(path: Path, md5: str) -> int:

@@ -8,10 +8,12 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.errors import OrbitforgeError
+from orchestration.lineage.accepted import Accepted
 from orchestration.observe import partition_set
 from orchestration.presets.schema import current_preset
 from orchestration.steps import Step
-from orchestration.versions import step_version
+from orchestration.versions import code_and_config, code_version, config_hash, step_version
 from stages.objects.sources import OBJECTS, PROMPTS
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies, observed sources: a line for each use
@@ -40,6 +42,15 @@ def declared(step: Step, *, kinds: set[str], pool: str | None = None) -> dict[st
         "partitions_def": PARTITIONS[step.shards] if step.shards else None,
         # all shards in one run: a run of its own for each shard would cost a second or two each
         "backfill_policy": dg.BackfillPolicy.single_run() if step.shards else None,
-        "code_version": step_version(step, current_preset()),
+        "code_version": _code_version(step),
         "pool": pool,
     }
+
+
+def _code_version(step: Step) -> str:
+    """As the events have it: code that was accepted goes by the name of the code that it stands for."""
+    code, config = code_version(step.code), config_hash(current_preset(), step.config)
+    try:
+        return code_and_config(Accepted().first(step.name, code, config), config)
+    except OrbitforgeError:  # no project here, or a ledger that commands will refuse
+        return step_version(step, current_preset())

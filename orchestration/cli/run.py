@@ -12,7 +12,7 @@ from orchestration.chain import Part, plan, run_chain
 from orchestration.cli.progress import Bars
 from orchestration.cli.results import print_results
 from orchestration.cli.sample import fetch_sample
-from orchestration.cli.status import status_table
+from orchestration.cli.status import status_text
 from orchestration.errors import OrbitforgeError
 from orchestration.home import open_instance
 from orchestration.lineage.reconcile import reconcile
@@ -105,7 +105,7 @@ def _foretell(console: Console, here: Pipeline, choice: dict[str, Any]) -> None:
     made = {asset for part in plan(here, states, **choice) for asset in part.assets}
     if made:
         title = f"would make, preset {here.preset.name}"
-        console.print(status_table([s for s in states if s.asset in made], title, why=True))
+        console.print(status_text([s for s in states if s.asset in made], title, why=True), soft_wrap=True)
     else:
         console.print(f"nothing is stale: preset {here.preset.name}")
 

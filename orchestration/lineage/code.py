@@ -31,12 +31,13 @@ def code_modules(modules: Iterable[str]) -> dict[str, str]:
     named = list(modules)
     followed = FIRST_PARTY | {name.partition(".")[0] for name in named} - {"orchestration"}
     found: dict[str, str] = {}
+    file_of = cache(_file_of)  # a module is imported by many
     queue = list(named)
     while queue:
         name = queue.pop()
         if name in found:
             continue
-        path = _file_of(name)
+        path = file_of(name)
         if path is None:
             raise OrbitforgeError(f"no module {name!r} to take a code version of; correct `code` of the step")
         found[name], imports = _files(path, partial(_read, name=name))
@@ -45,7 +46,7 @@ def code_modules(modules: Iterable[str]) -> dict[str, str]:
                 # `from a.b import c` names a module a.b.c or something inside a.b; parents run on import too
                 parts = imported.split(".")
                 chain = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
-                queue.extend(module for module in chain if module not in found and _file_of(module))
+                queue.extend(module for module in chain if module not in found and file_of(module))
     for name, hash_ in found.items():
         _seen.setdefault(name, hash_)
     return {name: found[name] for name in sorted(found) if found[name] != _EMPTY}

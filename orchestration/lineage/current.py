@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import polars as pl
 
-from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, Input, Ledger, Row
+from orchestration.lineage.accepted import Accepted
+from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row, among
+from orchestration.lineage.withdrawn import withdrawals
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
 from orchestration.versions import code_version, config_hash, digest, tree_version
@@ -16,12 +19,23 @@ from orchestration.versions import code_version, config_hash, digest, tree_versi
 Shard = str | None
 
 
+class Newest(NamedTuple):
+    """What lies in a folder now, by the newest row of it: as much as says whether it is fresh and what it took."""
+
+    row: str
+    version: str
+    key: str
+    files: tuple[File, ...]
+    seconds: float
+    bytes: int
+
+
 @dataclass(frozen=True)
 class Wanted:
     """One artifact as it should be: what it would be made of now.
 
     `absent` names inputs that were never made; then there is no `key`. `key` is the hash of all that decides the
-    bytes: a row with the same key holds what making would give.
+    bytes: a row with the same key holds what making would give. `stands_for` are codes that give the same bytes.
     """
 
     step: Step
@@ -31,13 +45,21 @@ class Wanted:
     absent: tuple[tuple[str, Shard], ...]
     code: str
     config_hash: str
+    stands_for: tuple[str, ...] = ()
 
     @cached_property
-    def key(self) -> str:
+    def keys(self) -> tuple[str, ...]:
+        """`key`, then those that were accepted to be as good; () when something is absent."""
         if self.absent:
-            return ""
+            return ()
         versions = [[asset, shard, version] for asset, shard, version, _ in self.inputs]
-        return digest([self.folder, versions, self.code, self.config_hash])[:32]
+        return tuple(
+            digest([self.folder, versions, code, self.config_hash])[:32] for code in (self.code, *self.stands_for)
+        )
+
+    @property
+    def key(self) -> str:
+        return self.keys[0] if self.keys else ""
 
 
 class Current:
@@ -45,65 +67,121 @@ class Current:
 
     def __init__(self, pipeline: Pipeline, ledger: Ledger | None = None) -> None:
         self.pipeline = pipeline
-        self.rows = (ledger or Ledger()).read()
+        self.ledger = ledger or Ledger()
+        self.accepted = Accepted(self.ledger)
+        self._rows: dict[str, Row] = {}
+        self._observed_now: list[Row] = []
+        self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
-        self._code = cache(code_version)
+        self.table = cache(pipeline.table)
+        self.withdrawals = cache(lambda: withdrawals(self.ledger))
         self._shards = cache(pipeline.shards)
+        self._older = cache(self._rows_by_key)
+        self._code = cache(code_version)
+        self._config = cache(lambda sections: config_hash(pipeline.preset, sections))
 
     # what is
 
+    def newest(self, asset: str, shard: Shard = None) -> Newest | None:
+        """What is newest of the artifact of a step; None if it was never made."""
+        step = self.pipeline.find(asset)
+        assert isinstance(step, Step)
+        return self._newest.get(step.folder(self.pipeline.preset.name, shard))
+
+    @property
+    def everything(self) -> Mapping[str, Newest]:
+        """Folder below `data/` -> what is newest in it, of every preset."""
+        return self._newest
+
     def row(self, asset: str, shard: Shard = None) -> Row | None:
         """The newest row of an artifact, or the row of a source as it is now; None if there is none."""
-        found = self.pipeline.find(asset)
-        if isinstance(found, Source):
-            return self._observed.get((asset, shard, self.version(found, shard)))
-        return self._newest.get(found.folder(self.pipeline.preset.name, shard))
+        if not (id_ := self._row_id(asset, shard)):
+            return None
+        if id_ not in self._rows:  # who asks for one asks for others soon: one query for all
+            alike = self.pipeline.steps if isinstance(self.pipeline.find(asset), Step) else self.pipeline.sources
+            self._fetch(
+                other for each in alike for part in self._shards(each) if (other := self._row_id(each.name, part))
+            )
+        return self.row_of_id(id_)
 
     def version(self, of: Step | Source, shard: Shard = None) -> str | None:
         """The version of a source as it is now (shard None of a table: all of it), or of a step's newest artifact."""
         if isinstance(of, Source):
             return self._source_versions(of).get(shard)
-        row = self.row(of.name, shard)
-        return row.version if row else None
+        newest = self.newest(of.name, shard)
+        return newest.version if newest else None
 
     def row_of_key(self, wanted: Wanted) -> Row | None:
         """The newest row that holds exactly what is wanted."""
-        return self._keys.get((wanted.folder, wanted.key)) if wanted.key else None
+        newest = self.newest(wanted.step.name, wanted.shard)
+        if newest and newest.key in wanted.keys:
+            return self.row(wanted.step.name, wanted.shard)
+        older = self._older(wanted.step) if wanted.keys else {}
+        return next((self.row_of_id(older[key]) for key in wanted.keys if key in older), None)
 
     def row_of_version(self, folder: str, version: str) -> Row | None:
         """The newest row whose artifact in `folder` had this hash."""
-        made = (row for row in reversed(self._made) if row.kind == MADE and row.folder == folder)
-        return next((row for row in made if row.version == version), None)
+        made = (pl.col("kind") == MADE) & (pl.col("folder") == folder) & (pl.col("version") == version)
+        found = self.ledger.query(lambda rows: rows.filter(made).select(_AGE.max()))
+        return self.row_of_id(_id(found.item())) if found.item() else None
 
     def row_of_id(self, id_: str) -> Row | None:
-        return Row.of(self.rows.row(self._places[id_], named=True)) if id_ in self._places else None
+        if id_ not in self._rows:
+            self._fetch([id_])
+        return self._rows.get(id_)
+
+    def rows_of_ids(self, ids: Iterable[str]) -> list[Row]:
+        """The rows of these ids that are there, in their order."""
+        ids = list(ids)
+        self._fetch(ids)
+        return [self._rows[id_] for id_ in ids if id_ in self._rows]
 
     def published(self, service: str) -> dict[str, str]:
-        """Row id -> reference, for all rows that `service` knows."""
-        told = self.rows.filter((pl.col("kind") == PUBLISHED) & (pl.col("service") == service))
-        return dict(told.select("about", "reference").iter_rows())
+        """Row id -> the newest reference, for all rows that `service` knows."""
+        told = (pl.col("kind") == PUBLISHED) & (pl.col("service") == service)
+        found = self.ledger.query(lambda rows: rows.filter(told).select("about", "reference", "ended", "id"))
+        return dict(found.sort("ended", "id").select("about", "reference").iter_rows())
+
+    def folders(self) -> set[str]:
+        """Every folder below `data/` that a row ever named."""
+        return set(self.ledger.query(lambda rows: rows.select(pl.col("folder").unique()))["folder"]) - {None, ""}
+
+    def see(self, row: Row) -> None:
+        """Take in an observation; `write_seen` puts it into the ledger, before any row that names it."""
+        self._observed_now.append(row)
+
+    def write_seen(self) -> None:
+        if self._observed_now:
+            self.ledger.append(*self._observed_now)
+        self._observed_now = []
 
     # what should be
 
     def wanted(self, step: Step, shard: Shard = None) -> Wanted:
+        if (step.name, shard) not in self._wanted:
+            self._wanted[step.name, shard] = self._find_wanted(step, shard)
+        return self._wanted[step.name, shard]
+
+    def _find_wanted(self, step: Step, shard: Shard) -> Wanted:
         inputs: list[Input] = []
         absent: list[tuple[str, Shard]] = []
         for name in step.reads:
             found = self.pipeline.find(name)
             for part in self.read_shards(step, shard, found):
                 if version := self.version(found, part):
-                    row = self.row(name, part)
-                    inputs.append(Input(name, part, version, row.id if row else ""))
+                    inputs.append(Input(name, part, version, self._row_id(name, part) or ""))
                 else:
                     absent.append((name, part))
+        code, config = self._code(step.code), self._config(step.config)
         return Wanted(
             step=step,
             shard=shard,
             folder=step.folder(self.pipeline.preset.name, shard),
             inputs=tuple(inputs),
             absent=tuple(absent),
-            code=self._code(step.code),
-            config_hash=config_hash(self.pipeline.preset, step.config),
+            code=code,
+            config_hash=config,
+            stands_for=self.accepted.stands_for(step.name, code, config),
         )
 
     def read_shards(self, step: Step, shard: Shard, upstream: Step | Source) -> tuple[Shard, ...]:
@@ -115,25 +193,35 @@ class Current:
             return (shard,)
         return (None,) if isinstance(upstream, Source) else self._shards(upstream)
 
-    def behind(self, wanted: Wanted) -> dict[str, list[Row]]:
-        """The rows of the assets in `step.files`, found by going up from what is read.
+    def behind(self, inputs: Iterable[Input], files: tuple[str, ...]) -> dict[str, list[Row]]:
+        """The rows of the assets `files`, found by going up from what is read.
 
         An asset's rows are those at the nearest level where it occurs, so that they are the ones the manifest in
         between was made of.
         """
         found: dict[str, list[Row]] = {}
-        level = {input_.row for input_ in wanted.inputs}
-        while level and len(found) < len(wanted.step.files):
-            rows = [row for id_ in sorted(level) if (row := self.row_of_id(id_))]
-            above = {input_.row: input_ for row in rows for input_ in row.inputs}
-            for name in wanted.step.files:
+        level = {input_.row for input_ in inputs}
+        while level and len(found) < len(files):
+            above = {input_.row: input_ for row in self.rows_of_ids(sorted(level)) for input_ in row.inputs}
+            for name in files:
                 here = [id_ for id_, input_ in above.items() if input_.asset == name]
                 if here and name not in found:
-                    found[name] = [row for id_ in here if (row := self.row_of_id(id_))]
+                    found[name] = self.rows_of_ids(here)
             level = set(above)
         return found
 
     # inside
+
+    def _row_id(self, asset: str, shard: Shard) -> str | None:
+        found = self.pipeline.find(asset)
+        if isinstance(found, Source):
+            return self._observed.get((asset, shard, self.version(found, shard)))
+        newest = self.newest(asset, shard)
+        return newest.row if newest else None
+
+    def _fetch(self, ids: Iterable[str]) -> None:
+        if lacking := {id_ for id_ in ids if id_ not in self._rows}:
+            self._rows |= self.ledger.rows(lacking)
 
     def _source_versions(self, source: Source) -> dict[Shard, str]:
         if source.name not in self._versions:
@@ -143,35 +231,47 @@ class Current:
         return self._versions[source.name]
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {id_: place for place, id_ in enumerate(self.rows["id"])}
+    def _newest(self) -> dict[str, Newest]:
+        columns = ("id", "kind", "about", "folder", "version", "key", "files", "seconds", "bytes")
+        lies = pl.col("kind").is_in([MADE, RECALLED])
+        newest = self.ledger.query(lambda rows: rows.filter(lies).group_by("folder").agg(_AGE.max().alias("newest")))
+        found = self._columns(map(_id, newest["newest"]), columns)
+        again = found.filter(kind=RECALLED)
+        originals = {row["id"]: row for row in self._columns(again["about"], columns).iter_rows(named=True)}
+        records = (
+            originals.get(row["about"]) if row["kind"] == RECALLED else row for row in found.iter_rows(named=True)
+        )
+        return {
+            row["folder"]: Newest(
+                row["id"],
+                row["version"],
+                row["key"],
+                tuple(File(**file) for file in row["files"]),
+                row["seconds"],
+                row["bytes"],
+            )
+            for row in records
+            if row
+        }
+
+    def _columns(self, ids: Iterable[str], columns: Iterable[str]) -> pl.DataFrame:
+        wanted = among("id", ids)
+        return self.ledger.query(lambda rows: rows.filter(wanted).select(columns))
+
+    def _rows_by_key(self, step: Step) -> Mapping[str, str]:
+        """Key -> id of its newest row, for all that is wanted of the step now."""
+        wanted = {key for shard in self._shards(step) for key in self.wanted(step, shard).keys}
+        holds = (pl.col("kind") == MADE) & (pl.col("asset") == step.name) & among("key", wanted)
+        newest = self.ledger.query(lambda rows: rows.filter(holds).group_by("key").agg(_AGE.max().alias("newest")))
+        return {key: _id(age) for key, age in newest.iter_rows()}
 
     @cached_property
-    def _made(self) -> list[Row]:
-        """Made and recalled rows of the folders that should exist, oldest first."""
-        preset = self.pipeline.preset.name
-        folders = [step.folder(preset, shard) for step in self.pipeline.steps for shard in self._shards(step)]
-        ours = pl.col("kind").is_in([MADE, RECALLED]) & pl.col("folder").is_in(folders)
-        return _rows(self.rows.filter(ours))
-
-    @cached_property
-    def _newest(self) -> dict[str, Row]:
-        newest: dict[str, Row] = {}
-        for row in self._made:
-            if row.kind == MADE:
-                newest[row.folder] = row
-            elif row.about and (recalled := self.row_of_id(row.about)):
-                newest[row.folder] = recalled
-        return newest
-
-    @cached_property
-    def _keys(self) -> dict[tuple[str, str], Row]:
-        return {(row.folder, row.key): row for row in self._made if row.kind == MADE}
-
-    @cached_property
-    def _observed(self) -> dict[tuple[str, Shard, str | None], Row]:
-        seen = self.rows.filter(pl.col("kind") == OBSERVED)
-        return {(row.asset, row.shard, row.version): row for row in _rows(seen)}
+    def _observed(self) -> dict[tuple[str, Shard, str | None], str]:
+        seen = pl.col("kind") == OBSERVED
+        found = self.ledger.query(
+            lambda rows: rows.filter(seen).group_by("asset", "shard", "version").agg(_AGE.max().alias("newest"))
+        )
+        return {(asset, shard, version): _id(age) for asset, shard, version, age in found.iter_rows()}
 
 
 def input_versions(inputs: Iterable[Input]) -> dict[str, str]:
@@ -182,5 +282,9 @@ def input_versions(inputs: Iterable[Input]) -> dict[str, str]:
     return {asset: next(iter(of.values())) if len(of) == 1 else tree_version(of) for asset, of in shards.items()}
 
 
-def _rows(table: pl.DataFrame) -> list[Row]:
-    return [Row.of(record) for record in table.to_dicts()]
+_AGE = pl.concat_str("ended", pl.lit(" "), "id")
+"""Sorts as (ended, id) does, and aggregates in one pass."""
+
+
+def _id(age: str) -> str:
+    return age.rpartition(" ")[2]

@@ -2,17 +2,18 @@
 
 A folder of Parquet files below `data/`, versioned like the data. A row is one file until its run ends; then the rows
 of the run become one file. Rows are never changed or removed; reading tolerates rows that occur twice, so that a
-compaction can be killed anywhere.
+compaction can be killed anywhere. Files with columns or kinds that are not known here are from a newer Orbitforge: they
+are refused, because an id covers all of a row.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ from orchestration.locks import locked
 from orchestration.versions import digest
 
 MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published"
+ACCEPTED, WITHDRAWN, PROMOTED = "accepted", "withdrawn", "promoted"
+MLFLOW = "mlflow"
+"""The service that registers models."""
+KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED)
 
 
 class File(NamedTuple):
@@ -51,8 +56,13 @@ class Row:
     observed: a shard of a source table, or a source folder, was found to hold `files`.
     recalled: the artifact of row `about` lies in `folder` again (its config or code came back).
     published: row `about` is known to `service` under the name `reference`.
+    accepted: `code` gives what the code of row `about` gave, because of `reference`; `service` says what proved it.
+    withdrawn: nothing of `about`, an id in the source table `asset`, may be used any more, because of `reference`;
+        `files` were its bytes.
+    promoted: row `about` got the alias `service`, because of `reference`.
 
-    `key` is the hash of all that decides the bytes: equal keys, equal bytes. Times are UTC, ISO 8601.
+    `by` is the person behind the last three. `key` is the hash of all that decides the bytes: equal keys, equal bytes.
+    Times are UTC, ISO 8601.
     """
 
     kind: str
@@ -83,6 +93,7 @@ class Row:
     about: str | None = None
     service: str | None = None
     reference: str | None = None
+    by: str | None = None
 
     @cached_property
     def id(self) -> str:
@@ -98,7 +109,7 @@ class Row:
     def of(cls, record: dict[str, Any]) -> Row:
         """The row in a line of the table; the inverse of `record`."""
         values = {name: record[name] for name in cls.__dataclass_fields__ if record.get(name) is not None}
-        values |= {name: json.loads(values[name]) for name in _JSON if name in values}
+        values |= {name: _load(values[name]) for name in _JSON if name in values}
         values["files"] = tuple(File(**file) for file in values.get("files", ()))
         values["inputs"] = tuple(Input(**input_) for input_ in values.get("inputs", ()))
         return cls(**values)
@@ -108,10 +119,14 @@ class Row:
         content["files"] = [file._asdict() for file in sorted(self.files)]
         content["inputs"] = [input_._asdict() for input_ in self.inputs]
         content["seconds"] = float(self.seconds)  # a whole number would come back as another, and change the id
+        for name in _LATER:
+            if content[name] is None:  # rows from before it existed keep their ids
+                del content[name]
         return content
 
 
 _JSON = ("code_modules", "config", "environment", "metrics")
+_LATER = ("by",)
 SCHEMA = pl.Schema(
     {name: pl.String() for name in ("id", "kind", "preset", "asset", "shard", "folder", "version", "key")}
     | {
@@ -123,12 +138,17 @@ SCHEMA = pl.Schema(
     | {name: pl.String() for name in ("environment", "git_commit", "git_diff", "dagster_run", "mlflow_run")}
     | {name: pl.String() for name in ("host", "started", "ended")}
     | {"seconds": pl.Float64(), "bytes": pl.Int64(), "metrics": pl.String()}
-    | {name: pl.String() for name in ("about", "service", "reference")}
+    | {name: pl.String() for name in ("about", "service", "reference", "by")}
 )
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def among(column: str, values: Iterable[str]) -> pl.Expr:
+    """Rows whose `column` is one of `values`. Parquet then decodes the rest of these rows alone, as no join would."""
+    return pl.col(column).is_in(pl.Series(list(values), dtype=pl.String).implode())
 
 
 def recalled(row: Row) -> Row:
@@ -158,33 +178,61 @@ class Ledger:
             probe.unlink()
 
     def read(self) -> pl.DataFrame:
-        """Every row once, oldest first. Raises OrbitforgeError for a file that is no ledger file."""
+        """Every row once, oldest first. Raises OrbitforgeError for a file that is no ledger file or is newer."""
+        return self._collect(_whole)
+
+    def query(self, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
+        """What `ask` makes of all rows; it takes the memory of the answer, not of the ledger.
+
+        In no order, and rows that a killed compaction left twice are there twice. Raises as `read` does.
+        """
+        return self._collect(lambda rows: ask(rows).collect(engine="streaming"))
+
+    def rows(self, ids: Iterable[str]) -> dict[str, Row]:
+        """Id -> row, for those of `ids` that are there."""
+        wanted = set(ids)
+        found = self.query(lambda rows: rows.filter(among("id", wanted))) if wanted else pl.DataFrame()
+        return {record["id"]: Row.of(record) for record in found.iter_rows(named=True)}
+
+    def versions(self, ids: Iterable[str]) -> dict[str, str]:
+        """Id -> data version, for those of `ids` that are there."""
+        found = self.query(lambda rows: rows.filter(among("id", ids)).select("id", "version"))
+        return dict(found.iter_rows())
+
+    def _collect(self, ask: Callable[[pl.LazyFrame], pl.DataFrame]) -> pl.DataFrame:
         for _ in range(10):
-            files = self._files()
+            files = self.files()
             if not files:
-                return _table(())
+                return ask(_table(()).lazy())
             try:
-                return _read(files)
+                _refuse_newer(files)
+                return ask(_scan(files))
             except FileNotFoundError:  # compacted between listing and reading
                 continue
             except pl.exceptions.PolarsError as error:
                 raise OrbitforgeError(f"{self.folder} holds a file that cannot be read: {error}") from None
         raise OrbitforgeError(f"{self.folder} changes faster than it can be read; try again")
 
+    def files(self, pattern: str = "*") -> list[Path]:
+        """The Parquet files, sorted."""
+        return sorted(self.folder.glob(f"{pattern}.parquet")) if self.folder.is_dir() else []
+
+    def names(self) -> tuple[str, ...]:
+        """The names of its files. They never change, so that equal names are equal rows."""
+        return tuple(file.name for file in self.files())
+
     def compact(self, *, everything: bool = False) -> None:
         """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
         with locked(paths.work() / "ledger.lock"):
-            files = self._files("*" if everything else "row-*")
+            files = self.files("*" if everything else "row-*")
             if len(files) < 2:
                 return
-            table = _read(files)
+            _refuse_newer(files)
+            table = _whole(_scan(files))
             merged = self._write(table, f"rows-{digest(table['id'].to_list())[:40]}")
             for file in files:
                 if file != merged:
                     file.unlink(missing_ok=True)
-
-    def _files(self, pattern: str = "*") -> list[Path]:
-        return sorted(self.folder.glob(f"{pattern}.parquet")) if self.folder.is_dir() else []
 
     def _write(self, table: pl.DataFrame, name: str) -> Path:
         path = self.folder / f"{name}.parquet"
@@ -199,6 +247,7 @@ class Ledger:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
+        _understood.add(path)  # it is our own
         return path
 
 
@@ -206,10 +255,37 @@ def _dump(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _read(files: list[Path]) -> pl.DataFrame:
+@lru_cache(maxsize=4096)  # thousands of shards share code, config and environment; nobody changes these dictionaries
+def _load(text: str) -> Any:
+    return json.loads(text)
+
+
+def _scan(files: list[Path]) -> pl.LazyFrame:
     # columns that came later are empty in older files
-    rows = pl.scan_parquet(files, schema=SCHEMA, missing_columns="insert", extra_columns="ignore")
+    return pl.scan_parquet(files, schema=SCHEMA, missing_columns="insert", extra_columns="raise")
+
+
+def _whole(rows: pl.LazyFrame) -> pl.DataFrame:
     return rows.unique("id", keep="first").sort("ended", "id").collect()
+
+
+def _refuse_newer(files: list[Path]) -> None:
+    for file in files:
+        if file in _understood:
+            continue
+        unknown = [f"column {name}" for name in pl.read_parquet_schema(file) if name not in SCHEMA]
+        if not unknown:
+            kinds = pl.scan_parquet(file).select(pl.col("kind").unique()).collect()["kind"]
+            unknown = [f"kind {kind!r}" for kind in kinds if kind not in KINDS]
+        if unknown:
+            raise OrbitforgeError(
+                f"{file} was written by a newer Orbitforge ({', '.join(unknown)}); update Orbitforge, or go back to "
+                "the data.dvc of this version with `git checkout` and `dvc checkout data/ledger`"
+            )
+        _understood.add(file)
+
+
+_understood: set[Path] = set()  # ledger files never change
 
 
 def _table(records: Iterable[dict[str, Any]]) -> pl.DataFrame:

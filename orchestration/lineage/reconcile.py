@@ -37,14 +37,14 @@ def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) ->
         *_put_back(current, rows),
         *_tell_dvc(rows),
         *_tell_mlflow(pipeline, current, rows),
-        *(_tell_dagster(pipeline, current, rows, instance) if instance else ()),
+        *(tell_dagster(pipeline, current, rows, instance) if instance else ()),
     ]
 
 
 def _unclaimed(pipeline: Pipeline, current: Current) -> list[str]:
     """Set aside what is below `data/<preset>/` and is no artifact: no row ever named its folder."""
     home = paths.data() / pipeline.preset.name
-    known = {paths.data() / folder for folder in current.rows["folder"].unique() if folder}
+    known = {paths.data() / folder for folder in current.folders()}
     parents = {parent for folder in known for parent in folder.parents}
     strays: list[Path] = []
 
@@ -122,7 +122,8 @@ def _tell_mlflow(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> l
     ]
 
 
-def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+    """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
     from orchestration import publish
 
     found: list[str] = []
@@ -136,7 +137,9 @@ def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], ins
         # what was read is not the newest any more: point at the beginning, so that Dagster sees that, too
         newest = publish.pointers(instance, pipeline, steps[row.asset])
         pointers = {asset: 1 if asset in outdated else event for asset, event in newest.items()}
-        instance.report_runless_asset_event(publish.event(row, pointers))
+        instance.report_runless_asset_event(
+            publish.event(row, pointers, code=current.accepted.first(row.asset, row.code, row.config_hash))
+        )
         found.append(f"data/{row.folder} had no event in Dagster: reported")
     return found
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from orchestration import paths
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import Row
+from orchestration.lineage.withdrawn import Withdrawal
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
 from orchestration.versions import code_modules, config_of, tree_version
@@ -18,15 +22,36 @@ from orchestration.workspace import Scratch
 FRESH, STALE, MISSING, FAILED, RUNNING = "fresh", "stale", "missing", "failed", "running"
 
 
-@dataclass
+@dataclass(slots=True)
 class ShardStatus:
-    """`why` gives the reasons in words; it is empty when fresh. `version` is the newest in the ledger, if any."""
+    """`why` gives the reasons in words; it is empty when fresh. `version` is the newest in the ledger, if any.
+
+    `seconds` and `bytes` estimate what making it takes: as before, or as its siblings; None when nobody knows.
+    `withdrawn` repeats the reasons that go down the chain with it.
+    """
 
     asset: str
     shard: str | None
     status: str
     version: str | None
-    why: list[str] = field(default_factory=list)
+    why: list[str]
+    seconds: float | None = None
+    bytes: float | None = None
+    withdrawn: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What making all that is not fresh would touch, at most: equal bytes on the way stop it early."""
+
+    shards: int
+    seconds: float | None
+    bytes: float | None
+
+    @classmethod
+    def of(cls, shards: Iterable[ShardStatus]) -> Rerun:
+        todo = [shard for shard in shards if shard.status != FRESH]
+        return cls(len(todo), _total(shard.seconds for shard in todo), _total(shard.bytes for shard in todo))
 
 
 @dataclass
@@ -38,6 +63,11 @@ class AssetStatus:
     version: str | None
     why: list[str]
     shards: list[ShardStatus]
+    job: str = "chain"
+
+    @property
+    def rerun(self) -> Rerun:
+        return Rerun.of(self.shards)
 
     def as_json(self) -> dict[str, Any]:
         """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"}}`.
@@ -61,55 +91,108 @@ def status(pipeline: Pipeline) -> list[AssetStatus]:
     current = Current(pipeline)
     shards: dict[str, dict[Shard, ShardStatus]] = {}
     for step in pipeline.steps:
-        shards[step.name] = {shard: _shard(current, step, shard, shards) for shard in pipeline.shards(step)}
+        look = _Look(current, step, shards)
+        shards[step.name] = {shard: look.at(shard) for shard in pipeline.shards(step)}
     return [_asset(current, step, list(shards[step.name].values())) for step in pipeline.steps]
 
 
-def _shard(current: Current, step: Step, shard: Shard, above: Mapping[str, Mapping[Shard, ShardStatus]]) -> ShardStatus:
-    row = current.row(step.name, shard)
-    wanted = current.wanted(step, shard)
-    state, why = _compared(current, wanted, row)
-    if above_why := list(_upstream(current, wanted, above)):
-        state, why = (MISSING if state == MISSING else STALE), [*why, *above_why]
-    if state != FRESH and (failure := _failure(wanted)):
-        state, why = FAILED, [failure]
-    if state != FRESH and (who := _running(current, step, shard)):
-        state, why = RUNNING, [f"being made by {who}"]
-    return ShardStatus(step.name, shard, state, row.version if row else None, why)
+class _Look:
+    """One step's artifacts, held against what they would be made of now; what its shards share is found once."""
 
+    def __init__(self, current: Current, step: Step, above: Mapping[str, Mapping[Shard, ShardStatus]]) -> None:
+        self.current, self.step, self.above = current, step, above
+        self._code = cache(lambda: code_modules(step.code))
+        self._config = cache(lambda: config_of(current.pipeline.preset, step.config))
+        self._data, self._scratch = paths.data(), paths.work() / step.name
+        self._upstream_of_all = cache(self._upstream)
 
-def _compared(current: Current, wanted: Wanted, row: Row | None) -> tuple[str, list[str]]:
-    """The artifact against what it would be made of now."""
-    if row is None:
-        sources = [name for name, _ in wanted.absent if isinstance(current.pipeline.find(name), Source)]
-        return MISSING, ["was never made", *(f"source {name} is missing" for name in dict.fromkeys(sources))]
-    if not (paths.data() / row.folder).is_dir():
-        return MISSING, [f"data/{row.folder} is gone; a run puts it back or makes it again"]
-    if row.key == wanted.key:
-        return FRESH, []
-    preset, step = current.pipeline.preset, wanted.step
-    why = [
-        *_inputs(wanted, row),
-        *_code(row, code_modules(step.code)),
-        *_config(row.config, config_of(preset, step.config)),
-    ]
-    return STALE, why or ["was made under other rules for keys"]
+    def at(self, shard: Shard) -> ShardStatus:
+        newest = self.current.newest(self.step.name, shard)
+        wanted = self.current.wanted(self.step, shard)
+        state, why, gone = self._compared(wanted)
+        above_why, above_gone = self._upstream_of_all(shard if self._alike else None)
+        if above_why:
+            state, why = (MISSING if state == MISSING else STALE), [*why, *above_why]
+        gone = tuple(dict.fromkeys((*gone, *above_gone)))
+        why = list(dict.fromkeys((*why, *gone)))
+        if state != FRESH and (scratch := self._scratch / (shard or "_")).is_dir():
+            if failure := _failure(wanted):
+                state, why = FAILED, [failure]
+            if who := self._holder(scratch):
+                state, why = RUNNING, [f"being made by {who}"]
+        known = newest or self._typical
+        return ShardStatus(
+            self.step.name,
+            shard,
+            state,
+            newest.version if newest else None,
+            why,
+            known.seconds if known else None,
+            known.bytes if known else None,
+            gone,
+        )
 
+    def _compared(self, wanted: Wanted) -> tuple[str, list[str], tuple[str, ...]]:
+        """The artifact against what it would be made of now: state, reasons, and those that go down the chain."""
+        newest = self.current.newest(self.step.name, wanted.shard)
+        if newest is None:
+            sources = [name for name, _ in wanted.absent if isinstance(self.current.pipeline.find(name), Source)]
+            missing = (f"source {name} is missing" for name in dict.fromkeys(sources))
+            return MISSING, ["was never made", *missing], ()
+        if not (self._data / wanted.folder).is_dir():
+            return MISSING, [f"data/{wanted.folder} is gone; a run puts it back or makes it again"], ()
+        if newest.key in wanted.keys:
+            return FRESH, [], ()
+        row = self.current.row(self.step.name, wanted.shard)
+        assert row is not None
+        gone = tuple(_withdrawn(self.current.withdrawals().values(), row))
+        why = [*_inputs(wanted, row), *_code(row, self._code(), wanted), *config_reasons(row.config, self._config())]
+        return STALE, why or ["was made under other rules for keys"], gone
 
-def _upstream(current: Current, wanted: Wanted, above: Mapping[str, Mapping[Shard, ShardStatus]]) -> Iterator[str]:
-    for name in wanted.step.reads:
-        found = current.pipeline.find(name)
-        if not isinstance(found, Step):
-            continue
-        read = [
-            above[name][shard]
-            for shard in current.read_shards(wanted.step, wanted.shard, found)
-            if shard in above[name]
-        ]
-        # to make base weights again is a decision of hours: what was built on them stands until they change
-        counts = Counter(s.status for s in read if s.status != FRESH and (found.job != "base" or s.version is None))
-        for state, count in counts.items():
-            yield f"upstream {name} is {state}" if len(read) == 1 else f"upstream {name} is {state} in {count} shards"
+    def _upstream(self, shard: Shard) -> tuple[list[str], tuple[str, ...]]:
+        """The same for all shards, unless a shard reads its own."""
+        why: list[str] = []
+        gone: dict[str, None] = {}
+        for name in self.step.reads:
+            found = self.current.pipeline.find(name)
+            if not isinstance(found, Step):
+                continue
+            read = [
+                self.above[name][part]
+                for part in self.current.read_shards(self.step, shard, found)
+                if part in self.above[name]
+            ]
+            # to make base weights again is a decision of hours: what was built on them stands until they change
+            heard = [s for s in read if s.status != FRESH and (found.job != "base" or s.version is None)]
+            for state, count in Counter(s.status for s in heard).items():
+                shards = "" if len(read) == 1 else f" in {count} shards"
+                why.append(f"upstream {name} is {state}{shards}")
+            gone |= dict.fromkeys(reason for s in heard for reason in s.withdrawn)
+        return why, tuple(gone)
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether a shard reads its own shard of some asset, and not just what all shards read."""
+        found = (self.current.pipeline.find(name) for name in self.step.reads)
+        return any(isinstance(each, Step) and each.shards and each.shards == self.step.shards for each in found)
+
+    @cached_property
+    def _typical(self) -> Any:
+        shards = (self.current.newest(self.step.name, shard) for shard in self.current.pipeline.shards(self.step))
+        known = [newest for newest in shards if newest]
+        if not known:
+            return None
+        return known[0]._replace(
+            seconds=fmean(newest.seconds for newest in known), bytes=fmean(newest.bytes for newest in known)
+        )
+
+    def _holder(self, folder: Path) -> str | None:
+        """The process that makes the artifact for this preset, whatever its inputs were when it began."""
+        for scratch in folder.iterdir():
+            who = Scratch(scratch).holder()
+            if who and who.startswith(f"{self.current.pipeline.preset.name} "):
+                return who.partition(" ")[2]
+        return None
 
 
 def _inputs(wanted: Wanted, row: Row) -> Iterator[str]:
@@ -131,18 +214,32 @@ def _inputs(wanted: Wanted, row: Row) -> Iterator[str]:
             yield f"input {asset} lost {_names(lost)}" if new else f"input {asset} is gone"
 
 
-def _code(row: Row, after: Mapping[str, str]) -> Iterator[str]:
+def _withdrawn(gone: Iterable[Withdrawal], row: Row) -> Iterator[str]:
+    """What was withdrawn from the sources that the artifact was made of, since."""
+    read = {(input_.asset, input_.shard) for input_ in row.inputs}
+    for each in gone:
+        if each.at > row.ended and ((each.asset, each.shard) in read or (each.asset, None) in read):
+            yield withdrawn_words(each)
+
+
+def withdrawn_words(each: Withdrawal) -> str:
+    return f"{each.cause} was withdrawn: {each.reason}"
+
+
+def _code(row: Row, after: Mapping[str, str], wanted: Wanted) -> Iterator[str]:
+    if row.code in (wanted.code, *wanted.stands_for):
+        return
     before = row.code_modules
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     if changed:
         yield f"code of {', '.join(changed)} changed"
 
 
-def _config(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def config_reasons(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     for key in sorted(before.keys() | after.keys()):
         was, is_ = before.get(key), after.get(key)
         if isinstance(was, dict) and isinstance(is_, dict):
-            yield from _config(was, is_, f"{prefix}{key}.")
+            yield from config_reasons(was, is_, f"{prefix}{key}.")
         elif key not in before:
             yield f"config key {prefix}{key} is new ({_brief(is_)})"
         elif key not in after:
@@ -159,29 +256,29 @@ def _failure(wanted: Wanted) -> str | None:
     return f"failed: {told['error']}" if told else None
 
 
-def _running(current: Current, step: Step, shard: Shard) -> str | None:
-    """The process that makes the artifact for this preset, whatever its inputs were when it began."""
-    folder = paths.work() / step.name / (shard or "_")
-    for scratch in folder.iterdir() if folder.is_dir() else ():
-        who = Scratch(scratch).holder()
-        if who and who.startswith(f"{current.pipeline.preset.name} "):
-            return who.partition(" ")[2]
-    return None
-
-
 def _asset(current: Current, step: Step, shards: list[ShardStatus]) -> AssetStatus:
     states = {shard.status for shard in shards}
     state = next((s for s in (RUNNING, FAILED) if s in states), FRESH)
     if state == FRESH and states - {FRESH}:
         state = MISSING if states == {MISSING} else STALE
-    rows = [row for shard in shards if (row := current.row(step.name, shard.shard))]
-    files = {f"{row.shard}/{file.path}" if row.shard else file.path: file.md5 for row in rows for file in row.files}
+    made = ((shard.shard, current.newest(step.name, shard.shard)) for shard in shards)
+    files = {
+        f"{shard}/{file.path}" if shard else file.path: file.md5
+        for shard, newest in made
+        if newest
+        for file in newest.files
+    }
     reasons = Counter(reason for shard in shards for reason in shard.why)
     why = [
         reason if len(shards) == 1 else f"{reason} ({count} of {len(shards)} shards)"
         for reason, count in reasons.items()
     ]
-    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards)
+    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job)
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = list(values)
+    return None if None in known else sum(known)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def _names(shards: Iterable[Shard], most: int = 5) -> str:

@@ -6,7 +6,9 @@ import configparser
 import json
 import logging
 import os
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,12 @@ _PATIENCE = 20  # attempts at DVC's lock, 3 s each
 
 def cache_dir() -> Path:
     """The folder of cache objects, `<it>/ab/cdef...` by md5; from `.dvc/config`, without importing DVC."""
-    folder = _config().get("cache", "dir", fallback="cache")
-    return (paths.root() / ".dvc" / folder).resolve() / "files" / "md5"
+    return _cache_dir(paths.root(), _config().get("cache", "dir", fallback="cache"))
+
+
+@lru_cache(maxsize=4)  # asked for with every object
+def _cache_dir(root: Path, folder: str) -> Path:
+    return (root / ".dvc" / folder).resolve() / "files" / "md5"
 
 
 def object_path(md5: str) -> Path:
@@ -56,13 +62,8 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     Without `place` they come into the cache alone, and with them the list of all that `data.dvc` names.
     Raises OrbitforgeError for a remote that is not configured or lacks the data.
     """
-    known = remotes()
     remote = remote or _config().get("core", "remote", fallback=None)
-    if remote not in known:
-        there = ", ".join(known) or "none"
-        raise OrbitforgeError(
-            f"no DVC remote {remote!r} (configured: {there}); add it with `dvc remote add {remote or 'NAME'} URL`"
-        )
+    url = _url(remote)
     with _repo() as repo:
         from dvc.exceptions import DvcException
 
@@ -74,9 +75,46 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
         except (DvcException, OSError) as error:
             words = " ".join(str(error).split())
             raise OrbitforgeError(
-                f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({known[remote]}): {words}"
+                f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
             ) from None
     return int(done["stats"]["fetched"])
+
+
+def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
+    """Those of `md5s` that the remote does not hold. Raises OrbitforgeError for one that is unknown or unreachable."""
+    url, wanted = _url(remote), set(md5s)
+    with _repo() as repo:
+        try:
+            return wanted - set(repo.cloud.get_remote_odb(remote).oids_exist(sorted(wanted)))
+        except Exception as error:  # each kind of remote raises errors of its own
+            raise OrbitforgeError(
+                f"the DVC remote {remote!r} ({url}) does not answer: {' '.join(str(error).split())}; see "
+                "`dvc remote list`"
+            ) from error
+
+
+def remove_from(remote: str, md5s: Iterable[str]) -> None:
+    """Remove objects from a remote. Raises OrbitforgeError when it refuses."""
+    url = _url(remote)
+    with _repo() as repo:
+        odb = repo.cloud.get_remote_odb(remote)
+        try:
+            for md5 in md5s:
+                odb.fs.remove(odb.oid_to_path(md5))
+        except Exception as error:  # each kind of remote raises errors of its own
+            raise OrbitforgeError(
+                f"the DVC remote {remote!r} ({url}) does not let objects be removed: {' '.join(str(error).split())}"
+            ) from error
+
+
+def _url(remote: str | None) -> str:
+    known = remotes()
+    if remote not in known:
+        there = ", ".join(known) or "none"
+        raise OrbitforgeError(
+            f"no DVC remote {remote!r} (configured: {there}); add it with `dvc remote add {remote or 'NAME'} URL`"
+        )
+    return known[remote]
 
 
 def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) -> None:
@@ -122,14 +160,39 @@ def _asset_folder(folder: Path) -> Path:
 
 def recorded() -> dict[str, str]:
     """What `data.dvc` records: path below `data/` -> md5. Empty when it or its object in the cache is missing."""
-    pointer = paths.root() / "data.dvc"
-    if not pointer.is_file():
-        return {}
-    md5 = yaml.safe_load(pointer.read_text())["outs"][0]["md5"]
+    return ((here := pointer()) and listed(here)) or {}
+
+
+def pointer(revision: str | None = None) -> str | None:
+    """The hash in `data.dvc` as it lies here, or in a git revision; None when there is no such file.
+
+    Raises OrbitforgeError when the file is not what DVC writes.
+    """
+    file = paths.root() / "data.dvc"
+    if revision:
+        shown = subprocess.run(["git", "show", f"{revision}:./data.dvc"], cwd=paths.root(), capture_output=True)
+        if shown.returncode:
+            return None
+        text = shown.stdout.decode()
+    elif file.is_file():
+        text = file.read_text()
+    else:
+        return None
+    try:
+        return str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, LookupError, TypeError):
+        raise OrbitforgeError(
+            f"{file} is no pointer that DVC wrote{f' in {revision}' if revision else ''}; bring it back with "
+            "`git checkout -- data.dvc`"
+        ) from None
+
+
+def listed(md5: str) -> dict[str, str] | None:
+    """What the folder object `md5` lists: path -> md5; None when it is not in the cache."""
     try:
         entries = json.loads(object_path(md5).read_text())
     except FileNotFoundError:
-        return {}
+        return None
     return {entry["relpath"]: entry["md5"] for entry in entries}
 
 
@@ -146,6 +209,19 @@ def _repo() -> Repo:
 
 
 def _config() -> configparser.RawConfigParser:
+    files = [paths.root() / ".dvc" / name for name in ("config", "config.local")]
+    return _parsed(tuple((file, stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file))))
+
+
+@lru_cache(maxsize=4)
+def _parsed(files: tuple[tuple[Path, int, int], ...]) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
-    config.read([paths.root() / ".dvc" / name for name in ("config", "config.local")])
+    config.read([file for file, _, _ in files])
     return config
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:
+        return None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
 
 VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "candidate"
+WEB = "http://127.0.0.1:5000"
+DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
+"""Where `orbitforge ui` serves the local MLflow, and Dagster; a team names its own server for links to lead there."""
 _PATIENCE = 3.0  # seconds
+_BATCH = 1000  # metrics in one call, MLflow's limit
 
 
 class Tracking(dg.ConfigurableResource):
@@ -78,7 +84,7 @@ class Tracking(dg.ConfigurableResource):
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, Param, RunTag
 
-        client = self._client()
+        client = self.client()
         if run_id and _knows(client, run_id):
             client.update_run(run_id, status="RUNNING")
             return run_id
@@ -101,11 +107,48 @@ class Tracking(dg.ConfigurableResource):
         """A Lightning logger that writes into the run."""
         from lightning.pytorch.loggers import MLFlowLogger
 
-        self._client()
+        self.client()
         return MLFlowLogger(tracking_uri=self.tracking_uri, run_id=run_id)
 
+    def log_curve(self, run_id: str, curve: Iterable[tuple[int, str, float]]) -> None:
+        """Log (step, name, value) as the metrics of a run."""
+        from mlflow.entities import Metric
+
+        client, at = self.client(), int(time.time() * 1000)
+        points = [Metric(_metric_name(name), value, at, step) for step, name, value in curve]
+        for start in range(0, len(points), _BATCH):
+            client.log_batch(run_id, metrics=points[start : start + _BATCH])
+
+    def known(self, name: str, md5: str) -> str | None:
+        """The number of the version of model `name` with this DVC md5."""
+        found = self._version(self.client(), name, md5)
+        return str(found.version) if found else None
+
+    def alias(self, name: str, alias: str) -> str | None:
+        """The number of the version of model `name` that the alias points to."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client().get_model_version_by_alias(name, alias).version)
+        except MlflowException:
+            return None
+
     def finish(self, run_id: str, *, failed: bool = False) -> None:
-        self._client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+        self.client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def version_url(self, name: str, version: str) -> str:
+        return f"{self._web}/#/models/{name}/versions/{version}"
+
+    def run_url(self, run_id: str) -> str | None:
+        """None for a run that this MLflow does not know."""
+        client = self.client()
+        if not _knows(client, run_id):
+            return None
+        return f"{self._web}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+    @property
+    def _web(self) -> str:
+        return self.tracking_uri.rstrip("/") if self.tracking_uri.startswith("http") else WEB
 
     def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
@@ -114,7 +157,7 @@ class Tracking(dg.ConfigurableResource):
         """
         from mlflow.exceptions import MlflowException
 
-        client = self._client()
+        client = self.client()
         try:
             client.create_registered_model(name)
         except MlflowException as error:
@@ -122,7 +165,26 @@ class Tracking(dg.ConfigurableResource):
                 raise
         version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
+        described = _described(name, tags)
+        client.update_model_version(name, version.version, described)
+        if run_id and _knows(client, run_id):
+            client.set_tag(run_id, "mlflow.note.content", described)
         return str(version.version)
+
+    def promote(self, name: str, version: str, alias: str, tags: Mapping[str, str]) -> None:
+        """Point the alias to the version and say on it who did so. Raises OrbitforgeError when there is no such one."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        try:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, version, key, value)
+            client.set_registered_model_alias(name, alias, version)
+        except MlflowException as error:
+            raise OrbitforgeError(
+                f"MLflow does not take models:/{name}/{version} as {alias}: {' '.join(str(error).split())}; if it lost "
+                "what it knew, `orbitforge restore` tells it again"
+            ) from None
 
     def _new(
         self, client: MlflowClient, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]
@@ -150,7 +212,8 @@ class Tracking(dg.ConfigurableResource):
         place = (paths.mlflow_home() / "artifacts" / name).as_uri() if self.is_local else None
         return client.create_experiment(name, artifact_location=place)
 
-    def _client(self) -> MlflowClient:
+    def client(self) -> MlflowClient:
+        """Raises as `check` does."""
         silence()
         self.check()
         import logging
@@ -163,6 +226,16 @@ class Tracking(dg.ConfigurableResource):
         return mlflow.MlflowClient(self.tracking_uri)
 
 
+def _described(name: str, tags: Mapping[str, str]) -> str:
+    """Back from MLflow to Dagster and the ledger, as Markdown that MLflow shows beside version and run."""
+    asset, run, row = name.rpartition("-")[2], tags.get("dagster.run_id"), tags.get("ledger.row", "")
+    links = [f"[Dagster run]({DAGSTER}/runs/{run})"] if run else []
+    links.append(f"[asset {asset}]({DAGSTER}/assets/{asset})")
+    return (
+        f"{', '.join(links)}\n\ndata version `{tags['dvc.md5']}`, ledger row `{row}`: `orbitforge lineage {row[:12]}`"
+    )
+
+
 def _knows(client: MlflowClient, run_id: str) -> bool:
     from mlflow.exceptions import MlflowException
 
@@ -170,6 +243,11 @@ def _knows(client: MlflowClient, run_id: str) -> bool:
         return client.get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException:
         return False
+
+
+def _metric_name(name: str) -> str:
+    """MLflow takes letters, digits and a few signs."""
+    return re.sub(r"[^\w\-./: ]", "_", name)
 
 
 def _system() -> dict[str, str]:

@@ -205,7 +205,48 @@ def test_a_folder_without_the_project_is_refused(project, tmp_path_factory, monk
     assert "no workspace.yaml" in refused("status")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("lineage nobody", "nothing is known as 'nobody'; name an asset (base_models, "),
+        ("diff nobody noone", "nothing is known as 'nobody'"),
+        ("reproduce nobody", "nothing is known as 'nobody'"),
+        ("promote nobody --reason x --by Ada", "nothing is known as 'nobody'"),
+        ("withdraw nobody --reason x --by Ada", "no object, prompt or label is called 'nobody'"),
+        ("withdraw hotDog --reason  --by Ada", "--reason is empty"),
+        ("accept nobody --reason x --by Ada", "no asset 'nobody'; choose one of source_objects"),
+        ("accept prompts --reason x --by Ada", "prompts is observed, not made: it has no code"),
+        ("accept video_model --reason x --by Ada", "nothing of video_model is stale because of its code alone"),
+        ("gc --keep everything", "--keep 'everything': say promoted or promoted+ancestors"),
+        ("audit --remote nowhere", "no DVC remote 'nowhere' (configured: sample, local)"),
+    ],
+)
+def test_what_is_not_known_is_told_in_one_line(project, arguments, words):
+    shipped(project)
+    assert words in refused(*arguments.split(" "))
+    assert not (project / "data" / "ledger").exists()
+
+
 # for programs
+
+
+def test_an_audit_for_programs(project):
+    shipped(project)
+    result = invoke("audit", "--json")
+    told = json.loads(result.stdout)
+    assert told.keys() == {"intact", "files", "bytes", "absent", "findings"}
+    assert (result.exit_code, told["intact"]) == (1, False)  # data.dvc is missing in this project
+    assert told["findings"][0].keys() == {"where", "what", "found", "way_out", "broken"}
+
+
+def test_a_withdrawal_is_foretold_and_done(project):
+    shipped(project)
+    foretold = invoke("withdraw", "hotDog", "--reason", "asked for", "--by", "Ada", "--dry-run")
+    assert "nothing was changed" in foretold.stdout
+    assert not (project / "data" / "ledger").exists()
+    done = invoke("withdraw", "hotDog", "--reason", "asked for", "--by", "Ada")
+    assert "withdrawn by Ada: asked for" in done.stdout
+    assert "hotDog" not in pipeline.current().table("objects")["id"]
 
 
 def test_status_as_json(project):
@@ -214,6 +255,7 @@ def test_status_as_json(project):
     assert result.exit_code == 0, result.output
     assets = {each["asset"]: each for each in json.loads(result.stdout)["assets"]}
     views = assets["rendered_views"]
+    assert json.loads(result.stdout)["rerun"]["rendered_views"] == {"shards": 4, "seconds": None, "bytes": None}
     assert views.keys() == {"asset", "status", "data_version", "why", "shards"}
     assert views["status"] == "missing"
     assert views["shards"] == {"total": 4, "fresh": 0, "stale": 0, "missing": 4, "failed": 0}

@@ -114,11 +114,40 @@ def test_processes_append_and_compact_at_once(ledger: Ledger):
 def test_older_files_lack_columns_that_came_later(ledger: Ledger):
     ledger.append(row(0))
     (path,) = ledger.folder.iterdir()
-    pl.read_parquet(path).drop("mlflow_run", "metrics").with_columns(id=pl.lit("old"), gone=1).write_parquet(
+    pl.read_parquet(path).drop("mlflow_run", "metrics").with_columns(id=pl.lit("old")).write_parquet(
         ledger.folder / "rows-old.parquet"
     )
     assert set(ledger.read()["id"]) == {"old", row(0).id}
     assert Row.of(ledger.read().filter(id="old").to_dicts()[0]).metrics == {}
+
+
+def test_a_newer_ledger_is_refused_and_left_as_it_is(ledger: Ledger):
+    ledger.append(row(0))
+    (path,) = ledger.folder.iterdir()
+    for name, change in {"column shape": {"shape": 1}, "kind 'split'": {"kind": pl.lit("split")}}.items():
+        newer = ledger.folder / f"rows-{len(name)}.parquet"
+        pl.read_parquet(path).with_columns(**change).write_parquet(newer)
+        before = newer.read_bytes()
+        for reads in (ledger.read, lambda: ledger.compact(everything=True), lambda: ledger.rows([row(0).id])):
+            with pytest.raises(OrbitforgeError, match=f"newer Orbitforge \\({name}\\); update Orbitforge, or go back"):
+                reads()
+        assert newer.read_bytes() == before
+        newer.unlink()
+
+
+def test_rows_from_before_a_field_existed_keep_their_ids():
+    """Ids that shipped; by whom came later."""
+    assert row().id == "7ffaad9cc4728a0a781b31ecf8ac2d38b7934724"
+    assert row(by="Ada").id != row().id
+    assert "by" not in row()._content()
+
+
+def test_a_query_sees_what_reading_sees(ledger: Ledger):
+    for number in range(3):
+        ledger.append(row(number))
+    assert set(ledger.query(lambda rows: rows.select("id"))["id"]) == set(ledger.read()["id"])
+    assert ledger.rows([row(1).id, "none"]) == {row(1).id: row(1)}
+    assert ledger.rows([]) == {}
 
 
 def test_what_cannot_be_read_or_written_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):

@@ -5,12 +5,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from orchestration.cli.status import status_text
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MADE, File, Input, Ledger, Row
-from orchestration.lineage.staleness import status
+from orchestration.lineage.staleness import Rerun, status
 from orchestration.steps import Source, Step
 from orchestration.versions import code_version, config_hash, config_of
 from orchestration.workspace import Scratch, remove
@@ -140,6 +142,28 @@ def test_an_artifact_that_is_gone_is_missing(made: World):
     remove(made.data / "toy" / "views" / "001")
     assert [shard.status for shard in made.status()["views"].shards] == ["fresh", "missing"]
     assert "data/toy/views/001 is gone" in why(made, "views")[0]
+
+
+def test_what_a_rerun_takes_is_estimated_from_before(made: World):
+    assert made.status()["views"].rerun == Rerun(0, 0, 0)
+    made.objects({"ape": "000", "bee": "000", "cow": "001", "doe": "002"})
+    views = made.status()["views"]
+    rows = [Current(made.pipeline).row("views", shard) for shard in ("000", "001")]
+    seconds, size = zip(*((row.seconds, row.bytes) for row in rows if row), strict=True)
+    assert views.rerun == Rerun(1, pytest.approx(fmean(seconds)), fmean(size))  # as its siblings
+    made.configure(rendering={"views": 9})
+    views = made.status()["views"]
+    assert views.rerun.shards == 3
+    assert views.rerun.bytes == sum(size) + fmean(size)
+
+
+def test_the_report_in_words_says_why_and_how_much(made: World):
+    made.configure(rendering={"views": 9})
+    text = status_text(status(made.pipeline), "preset toy", why=True).plain
+    assert "views     stale    0 of 2 " in text
+    assert "    config key rendering.views changed from 16 to 9 (2 of 2 shards)\n" in text
+    assert "a run has to make: 6 artifacts, about 0 s, 0.0 MB; less where bytes come out as they were" in text
+    assert "why" not in status_text(status(made.pipeline), "", why=False).plain
 
 
 def test_what_is_being_made_is_running(made: World):
