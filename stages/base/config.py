@@ -17,7 +17,6 @@ class BankConfig(BaseModel):
 
     rendering: RenderingConfig = RenderingConfig.model_validate({"size": 32})
     variants: int = Field(16, ge=1, description="versions of one object; the first is the object as it is")
-    invented: int = Field(0, ge=0, description="invented objects beside the training objects, one version of each")
     orbits: int = Field(2, ge=1, description="orbits of one version, each at an elevation of its own")
     stretch: float = Field(0.3, ge=0, lt=1, description="axes are scaled by exp(+-stretch)")
     recolour: float = Field(1.0, ge=0, le=1, description="0 keeps colours, 1 turns hues all the way round")
@@ -36,9 +35,8 @@ class EncoderTrainingConfig(BaseModel):
     encoder: EncoderConfig
     bank: BankConfig = BankConfig.model_validate(
         {
-            "rendering": {"size": 32, "supersampling": 4, "views": 3},
+            "rendering": {"size": 32, "supersampling": 4, "views": 3, "invented": 6000},
             "variants": 24,
-            "invented": 6000,
             "orbits": 3,
             "grid": 48,
         }

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from models.camera import Camera
 from stages.base.config import BankConfig
-from stages.objects.invented import invent
+from stages.objects.invented import INVENTED, invent
 from stages.objects.splits import TRAIN, split_of
 from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
@@ -124,15 +124,15 @@ def _meshes(
     rows: pl.DataFrame, meshes: Path, config: BankConfig, seed: int, report: Callable[[dict[str, Any]], None]
 ) -> Iterator[tuple[str, Mesh]]:
     """Training objects, then invented ones, each with its id."""
-    of = len(rows) + config.invented
+    of = len(rows) + config.rendering.invented
     for number, row in enumerate(rows.sort("id").to_dicts()):
         try:
             yield row["id"], load_mesh(meshes / row["file"], config.rendering)
         except MeshError as error:
             report({"message": f"{row['file']} is left out: {error}"})
         report({"step": number + 1, "of": of, "message": f"rendered {row['id']}"})
-    for number in range(config.invented):
-        id_ = f"invented-{number:05d}"
+    for number in range(config.rendering.invented):
+        id_ = f"{INVENTED}-{number:05d}"
         yield id_, flatten(trimesh.Scene([invent(numpy_generator(seed, id_))]), config.rendering)
         report({"step": len(rows) + number + 1, "of": of})
 
@@ -141,7 +141,7 @@ def _versions(
     id_: str, mesh: Mesh, config: BankConfig, seed: int
 ) -> Iterator[tuple[Mesh, Float[np.ndarray, "3 3"], np.random.Generator]]:
     """Each version of an object: shape, recolouring, and the generator of its views. The first is the object itself."""
-    for variant in range(1 if id_.startswith("invented-") else config.variants):
+    for variant in range(1 if id_.startswith(INVENTED) else config.variants):
         rng = numpy_generator(seed, id_, variant)
         scale, colours = draw_scale(rng, config.stretch), colour_matrix(rng, config.recolour)
         if variant:

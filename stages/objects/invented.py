@@ -18,6 +18,11 @@ from trimesh.visual import ColorVisuals
 
 Point = tuple[float, float, float]
 
+INVENTED = "invented"
+"""How the ids of invented objects start."""
+CREATOR, LICENCE = "Orbitforge", "CC0-1.0"
+"""A creator of the training split, as `stages.objects.splits` has it."""
+
 
 @dataclass
 class Assembly:

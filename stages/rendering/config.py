@@ -16,6 +16,9 @@ class RenderingConfig(BaseModel):
     variants: int = Field(1, ge=1, description="versions of a training object; the first is the object as it is")
     stretch: float = Field(0.3, ge=0, lt=1, description="axes of further versions are scaled by exp(+-stretch)")
     recolour: float = Field(1.0, ge=0, le=1, description="0 keeps colours, 1 turns hues all the way round")
+    invented: int = Field(
+        0, ge=0, description="invented objects rendered beside those of each shard (or of a whole base training)"
+    )
     orbits: int = Field(1, ge=1, description="orbits of one version, each at an elevation of its own")
     elevation: tuple[float, float] = Field((0.0, 45.0), description="degrees; one value a clip, drawn evenly")
     radius: float = Field(1.5, gt=1)

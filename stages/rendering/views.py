@@ -1,5 +1,7 @@
 """Rendered 3D data: each object becomes orbits of views with cameras, or a row of the quarantine table.
 
+Invented objects may be rendered beside those of the shard, so that few meshes are not all the shapes there are.
+
 render_shard(objects, meshes, output, config, *, seed, report)
     -> output/views.tar (one sample an orbit), output/quarantine.parquet (id, reason)
 """
@@ -12,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import trimesh
 
 from models.camera import Camera
-from stages.objects.splits import TRAIN
+from stages.objects.invented import CREATOR, INVENTED, LICENCE, invent
+from stages.objects.splits import TRAIN, split_of
 from stages.rendering.config import RenderingConfig
-from stages.rendering.mesh import Mesh, MeshError, load_mesh
+from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
 from stages.rendering.variants import colour_matrix, draw_scale, recoloured
 from stages.seeds import numpy_generator
@@ -42,9 +46,26 @@ def render_shard(
             samples += render_object(load_mesh(meshes / row["file"], config), row, config, seed)
         except MeshError as error:
             quarantine.append({"id": row["id"], "reason": str(error)})
-        report({"step": number + 1, "of": len(objects)})
+        report({"step": number + 1, "of": len(objects) + config.invented})
+    for number in range(config.invented):
+        row = invented_row(f"{objects['shard'][0]}-{number:04d}")
+        mesh = flatten(trimesh.Scene([invent(numpy_generator(seed, row["id"]))]), config)
+        samples += render_object(mesh, row, config.model_copy(update={"variants": 1}), seed)
+        report({"step": len(objects) + number + 1, "of": len(objects) + config.invented})
     write_shard(output / "views.tar", samples)
     pl.DataFrame(quarantine, schema=QUARANTINE).write_parquet(output / "quarantine.parquet")
+
+
+def invented_row(number: str) -> dict[str, Any]:
+    """What stands in the source table for other objects; its only parents are code and seed."""
+    return {
+        "id": f"{INVENTED}-{number}",
+        "caption": "an invented object",
+        "licence": LICENCE,
+        "creator": CREATOR,
+        "split": split_of(CREATOR),
+        "md5": None,
+    }
 
 
 def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed: int) -> Iterator[Sample]:
@@ -77,6 +98,6 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
                 "elevation": elevation,
                 "radius": config.radius,
                 "seed": seed,
-                "parents": [row["md5"]],
+                "parents": [row["md5"]] if row["md5"] else [],
             }
             yield Sample(f"{row['id']}-{variant}-{orbit}", views, meta)

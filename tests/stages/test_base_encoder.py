@@ -21,7 +21,7 @@ CONFIG = EncoderTrainingConfig(
     encoder=EncoderConfig.model_validate(
         {"image_size": 32, "table_size": 32, "patch": 8, "width": 32, "layers": 1, "heads": 2}
     ),
-    bank=BANK.model_copy(update={"grid": 16, "invented": 2}),
+    bank=BANK.model_copy(update={"grid": 16, "rendering": BANK.rendering.model_copy(update={"invented": 2})}),
     training=TrainingConfig.model_validate(TRAINING),
 )
 
@@ -110,7 +110,10 @@ def test_interrupted_training_ends_with_the_same_bytes(source: tuple[pl.DataFram
 
 def test_solid_space_starts_at_the_visible_surface(source: tuple[pl.DataFrame, Path]) -> None:
     """The first solid place along a pixel's ray lies at the depth that the renderer saw there."""
-    config = CONFIG.model_copy(update={"bank": BANK.model_copy(update={"grid": 48, "invented": 4}), "depths": 64})
+    rendering = BANK.rendering.model_copy(update={"invented": 4})
+    config = CONFIG.model_copy(
+        update={"bank": BANK.model_copy(update={"grid": 48, "rendering": rendering}), "depths": 64}
+    )
     bank = render_bank(*source, config.bank, seed=3, report=quiet)
     assert len(bank.solid) == int(bank.variant.max()) + 1
     batch = draw_pairs(bank, config, torch.Generator().manual_seed(0))

@@ -180,3 +180,19 @@ def test_load_mesh_names_the_reason(tmp_path: Path) -> None:
     (tmp_path / "x.glb").write_bytes(b"glTF")
     with pytest.raises(MeshError, match="unreadable"):
         load_mesh(tmp_path / "x.glb", CONFIG)
+
+
+def test_invented_objects_join_a_shard_and_touch_no_other(tmp_path: Path) -> None:
+    save(tmp_path, "a.glb", coloured(trimesh.creation.box((1, 2, 1))))
+    objects = pl.DataFrame([{**row("a", "a.glb"), "shard": "003"}])
+    for name, invented in (("without", 0), ("with", 2)):
+        (tmp_path / name).mkdir()
+        config = CONFIG.model_copy(update={"invented": invented})
+        render_shard(objects, tmp_path, tmp_path / name, config, seed=1, report=lambda event: None)
+    alone = list(read_shard(tmp_path / "without" / "views.tar"))
+    joined = {sample.id: sample for sample in read_shard(tmp_path / "with" / "views.tar")}
+    assert np.array_equal(joined[alone[0].id].views, alone[0].views)
+    invented = {id_: sample for id_, sample in joined.items() if id_ != alone[0].id}
+    assert set(invented) == {"invented-003-0000-0-0", "invented-003-0001-0-0"}
+    for sample in invented.values():
+        assert (sample.meta["split"], sample.meta["licence"], sample.meta["parents"]) == ("train", "CC0-1.0", [])
