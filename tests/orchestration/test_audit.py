@@ -255,6 +255,17 @@ def test_a_checkpoint_swapped_in_mlflow_is_named(tmp_path: Path, monkeypatch: py
     assert register(row, Tracking()).reference == "models:/toy-model/1"
 
 
+def test_a_version_stands_for_every_row_with_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    world = build(tmp_path, monkeypatch, model=MODEL)
+    world.make("views", "manifest", "model")
+    first = Current(world.pipeline).row("model")
+    world.edit("toy.helper", "line(*parts)", "line(*parts, unused=1)")
+    world.make("views", "manifest", "model")
+    second = Current(world.pipeline).row("model")
+    assert first and second and first.id != second.id and first.version == second.version
+    assert [finding for finding in findings(world) if finding.where == "mlflow"] == []
+
+
 def test_dagsters_file_says_what_its_api_says(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DAGSTER_HOME", "")
     with open_instance() as instance:

@@ -45,6 +45,7 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
         return
     client = tracking.client()
     known: dict[str, str] = {}
+    held: dict[str, str] = {}
     for version in client.search_model_versions():
         name = f"MLflow models:/{version.name}/{version.version}"
         row_id = version.tags.get("ledger.row")
@@ -57,18 +58,23 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
         if row is None:
             yield Finding(MLFLOW, name, f"names ledger row {row_id}, which is not in the ledger", GONE)
             continue
-        known[row_id] = name
+        known[row_id], held[f"models:/{version.name}/{version.version}"] = name, row.version
         if (tag := version.tags.get("dvc.md5")) != row.version:
             yield Finding(
                 MLFLOW, name, f"has the tag dvc.md5 {tag}, row {row.id} says {row.version}", "correct the tag"
             )
         yield from _files(client, version, name, row)
-    yield from _aliases(current, client, known)
-    for row_id, reference in published.items():
-        if row_id not in known and (row := current.row_of_id(row_id)) and _is_newest(current, row):
+    for row_id in [row_id for row_id in published if row_id not in known]:
+        row, reference = current.row_of_id(row_id), published[row_id]
+        if row is None:
+            continue
+        if held.get(reference) == row.version:  # made again with equal bytes: one version stands for both rows
+            known[row_id] = f"MLflow {reference}"
+        elif _is_newest(current, row):
             yield Finding(
                 MLFLOW, reference, f"is not in MLflow, row {row_id} was registered as it", RESTORE, broken=False
             )
+    yield from _aliases(current, client, known)
 
 
 def _aliases(current: Current, client: MlflowClient, known: Mapping[str, str]) -> Iterator[Finding]:
