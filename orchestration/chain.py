@@ -16,7 +16,7 @@ from uuid import uuid4
 import dagster as dg
 
 from orchestration.errors import OrbitforgeError
-from orchestration.lineage.staleness import FRESH, STALE, AssetStatus, status
+from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
 from orchestration.resources.runs import run_tags
@@ -72,8 +72,8 @@ def plan(
 ) -> list[Part]:
     """What has to run: the assets that are not fresh, with their shards, one part for each group.
 
-    `only_stale` leaves alone what was never made. `limit` makes at most so many shards of an asset; what reads the
-    shards that are left out waits too.
+    `only_stale` leaves alone what was never made (but not what was made and is gone). `limit` makes at most so many
+    shards of an asset; what reads the shards that are left out waits too.
     """
     todo: dict[str, dict[str, list[str | None]]] = {group: {} for group in groups(pipeline, job)}
     waiting: dict[str, set[str | None]] = {}
@@ -81,11 +81,12 @@ def plan(
         step = pipeline.find(state.asset)
         if not isinstance(step, Step) or step.job != job or (select is not None and step.name not in select):
             continue
-        shards = [s.shard for s in state.shards if (s.status == STALE if only_stale else s.status != FRESH)]
-        ready = [shard for shard in shards if not _waits(pipeline, step, shard, waiting)]
+        wanted = [s for s in state.shards if s.status != FRESH]
+        asked = [s.shard for s in wanted if s.version or not only_stale]
+        ready = [shard for shard in asked if not _waits(pipeline, step, shard, waiting)]
         if step.shards:
             ready = ready[:limit]
-        if left := set(shards) - set(ready):
+        if left := {s.shard for s in wanted} - set(ready):
             waiting[step.name] = left
         if ready:
             todo[step.group][step.name] = ready

@@ -29,6 +29,7 @@ def promote_command(version: str, *, alias: str, reason: str, by: str | None) ->
     for obstacle in found:
         console.print(f"  - {obstacle}", style="red", markup=False, highlight=False, soft_wrap=True)
     if found:
-        raise OrbitforgeError(f"{name} is not promoted to {alias}: {len(found)} things speak against it")
+        count = "one thing speaks" if len(found) == 1 else f"{len(found)} things speak"
+        raise OrbitforgeError(f"{name} is not promoted to {alias}: {count} against it")
     told = promote(current, row, alias=alias, reason=words, by=person)
     console.print(f"{row.preset}-{row.asset} {row.version} is {told.service} now, by {told.by}: {told.reference}")

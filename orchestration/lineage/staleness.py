@@ -165,7 +165,7 @@ class _Look:
             # to make base weights again is a decision of hours: what was built on them stands until they change
             heard = [s for s in read if s.status != FRESH and (found.job != "base" or s.version is None)]
             for state, count in Counter(s.status for s in heard).items():
-                shards = "" if len(read) == 1 else f" in {count} shards"
+                shards = "" if len(read) == 1 else f" in {count} shard{'s' * (count > 1)}"
                 why.append(f"upstream {name} is {state}{shards}")
             gone |= dict.fromkeys(reason for s in heard for reason in s.withdrawn)
         return why, tuple(gone)

@@ -262,7 +262,9 @@ def test_a_version_stands_for_every_row_with_its_bytes(tmp_path: Path, monkeypat
     world.edit("toy.helper", "line(*parts)", "line(*parts, unused=1)")
     world.make("views", "manifest", "model")
     second = Current(world.pipeline).row("model")
-    assert first and second and first.id != second.id and first.version == second.version
+    assert first
+    assert second
+    assert (first.id, first.version) != (second.id, first.version) == (second.id, second.version)
     assert [finding for finding in findings(world) if finding.where == "mlflow"] == []
 
 

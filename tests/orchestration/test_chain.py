@@ -12,6 +12,7 @@ from orchestration.lineage.staleness import status
 from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Step
+from orchestration.workspace import remove
 from tests.orchestration.world import World, make_of
 
 GROUPS = {"views": "rendering", "manifest": "rendering", "model": "video", "clips": "video"}
@@ -65,6 +66,18 @@ def test_an_empty_world_wants_everything(toy):
 def test_selection_and_staleness_narrow_the_plan(toy):
     assert planned(toy, only_stale=True) == []
     assert planned(toy, select=frozenset({"views"})) == [Part("rendering", ("views",), ("000", "001"))]
+
+
+def test_stale_takes_in_what_was_made_and_is_gone(toy):
+    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    remove(toy.data / "toy" / "clips" / "001")
+    assert planned(toy, only_stale=True) == [Part("video", ("clips",), ("001",))]
+
+
+def test_what_reads_a_shard_that_stale_leaves_alone_waits(toy):
+    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    toy.objects({"ape": "000", "bee": "000", "cow": "001", "dog": "002"})
+    assert planned(toy, only_stale=True) == []
 
 
 def test_a_limit_holds_back_what_reads_the_rest(toy):

@@ -76,7 +76,7 @@ def test_one_shard_of_the_source(made: World):
     assert [shard.status for shard in views.shards] == ["fresh", "stale"]
     assert views.status == "stale"
     assert views.shards[1].why[0].startswith("input source_objects changed from ")
-    assert why(made, "manifest") == ["upstream views is stale in 1 shards"]
+    assert why(made, "manifest") == ["upstream views is stale in 1 shard"]
     made.make("views")
     (reason,) = why(made, "manifest")
     assert reason == "input views changed in shard 001"
