@@ -63,7 +63,8 @@ def run_command(
             parts = _execute(console, instance, here, choice)
     seconds = time.monotonic() - began
     if parts:
-        console.print(f"made {sum(len(p.assets) for p in parts)} assets in {seconds:.0f} s", style="bold green")
+        made = sum(len(part.assets) for part in parts)
+        console.print(f"made {made} asset{'s' * (made > 1)} in {seconds:.0f} s", style="bold green")
     else:
         console.print(f"nothing is stale: preset {here.preset.name}, {seconds:.1f} s", style="bold green")
     print_results(Console(), here)
