@@ -237,7 +237,7 @@ def test_events_link_to_mlflow_and_back(tracked: World):
     found = links(tracked.pipeline, told_, row, Tracking())
     assert found["mlflow_version"].value == "http://127.0.0.1:5000/#/models/toy-model/versions/1"
     assert str(found["mlflow_run"].value).endswith(f"/runs/{row.mlflow_run}")
-    assert "Learned from 3 objects" in str(found["lineage"].value)
+    assert "Made of 3 objects" in str(found["lineage"].value)
 
 
 @pytest.fixture

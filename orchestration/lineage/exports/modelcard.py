@@ -35,7 +35,7 @@ def summary(record: Record) -> str:
     row = record.row
     lines = [
         f"Version `{row.version}`, ledger row `{row.id}`, made {made_by(row)}.",
-        f"Learned from {objects_words(record)}, {len(record.prompts)} prompts and {labels_words(record)}.",
+        f"Made of {objects_words(record)}, {len(record.prompts)} prompts and {labels_words(record)}.",
         "",
         *(f"- {line}" for line in licence_words(record)),
     ]
