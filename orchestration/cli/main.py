@@ -99,6 +99,22 @@ def status(
 
 
 @app.command()
+def plan(
+    preset: PresetOption = None,
+    rates: Annotated[Path | None, typer.Option(help="A file like orchestration/rates.yaml.")] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Print the rates of this machine, from what the ledger has of the preset.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what a preset would take: work, shards, hours, storage and cost of each asset. Starts nothing."""
+    _prepare(preset)
+    from orchestration.cli.plan import plan_command
+
+    plan_command(rates=rates, measure=measure, as_json=as_json)
+
+
+@app.command()
 def base(
     preset: PresetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +37,19 @@ class BaseConfig(BaseModel):
     video: VideoTrainingConfig = VideoTrainingConfig.model_validate({})
 
 
+class PlanConfig(BaseModel):
+    """What `orbitforge plan` assumes; no stage reads it, so it makes nothing stale."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    objects: int | None = Field(None, gt=0, description="null counts the source table")
+    objects_per_shard: int = Field(100, gt=0)
+    prompts: int | None = Field(None, gt=0, description="null counts the source table")
+    prompts_per_shard: int = Field(1000, gt=0)
+    kept: float = Field(0.675, gt=0, le=1, description="share of clips that the filter keeps; the paper's by default")
+    device: Literal["cpu", "gpu"] = Field("cpu", description="what runs the models")
+
+
 class Preset(BaseModel):
     """One section a stage. A step names the sections it reads, and only those make it stale."""
 
@@ -52,6 +65,7 @@ class Preset(BaseModel):
     quality: QualityConfig = QualityConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
+    plan: PlanConfig = PlanConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.
