@@ -115,6 +115,31 @@ def plan(
 
 
 @app.command()
+def cameras(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes, a .png.")],
+    preset: PresetOption = None,
+) -> None:
+    """Draw the axes and the cameras of a preset."""
+    _prepare(preset)
+    from orchestration.cli.cameras import cameras_command
+
+    cameras_command(output)
+
+
+@app.command()
+def validate(
+    folder: Annotated[Path, typer.Argument(help="A shard, or a folder of rendered shards.")],
+    every: Annotated[int, typer.Option(min=1, help="Look at every so manyth sample of a shard.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Prove that stored cameras belong to stored views: rays of object pixels meet what the other views show."""
+    _prepare(None)
+    from orchestration.cli.cameras import validate_command
+
+    validate_command(folder, every=every, as_json=as_json)
+
+
+@app.command()
 def base(
     preset: PresetOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,

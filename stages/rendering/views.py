@@ -16,9 +16,9 @@ import numpy as np
 import polars as pl
 import trimesh
 
-from models.camera import Camera
 from stages.objects.invented import CREATOR, INVENTED, LICENCE, invent
 from stages.objects.splits import TRAIN, split_of
+from stages.rendering.cameras import draw_cameras
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
@@ -71,7 +71,7 @@ def invented_row(number: str) -> dict[str, Any]:
 def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed: int) -> Iterator[Sample]:
     """The orbits of one object: `variants` versions of it if it may be trained on, `orbits` of each.
 
-    Every orbit starts at +x and has its own elevation, drawn from (seed, object, version, orbit) alone.
+    The cameras of each are drawn from (seed, object, version, orbit) alone, see `draw_cameras`.
     Raises MeshError when a view shows nothing.
     """
     for variant in range(config.variants if row["split"] == TRAIN else 1):
@@ -81,8 +81,7 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
             shape = mesh.stretched(draw_scale(rng, config.stretch), config.fit)
             colours = colour_matrix(rng, config.recolour)
         for orbit in range(config.orbits):
-            elevation = numpy_generator(seed, row["id"], variant, orbit).uniform(*config.elevation)
-            cameras = Camera.orbit(config.views, elevation, config.radius, config.focal)
+            cameras, elevation = draw_cameras(config, numpy_generator(seed, row["id"], variant, orbit))
             views = recoloured(render(shape, cameras, config).rgba, colours)
             if not views[..., 3].any(axis=(1, 2)).all():
                 raise MeshError(

@@ -1,0 +1,47 @@
+"""`orbitforge cameras` and `orbitforge validate`: what the cameras are, and whether stored ones are right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from orchestration.errors import OrbitforgeError
+
+
+def cameras_command(output: Path) -> None:
+    from orchestration.presets.schema import current_preset
+    from stages.rendering.axes import draw_axes
+    from stages.rendering.cameras import elevations
+
+    preset = current_preset()
+    cameras = draw_axes(preset.rendering, output, seed=preset.seed)
+    angles = elevations(cameras)
+    print(f"{output}: {len(angles)} cameras, elevations {angles.min():.1f} to {angles.max():.1f} degrees")
+
+
+def validate_command(folder: Path, *, every: int, as_json: bool) -> None:
+    """Raises OrbitforgeError when there is no shard, or when a sample's cameras and views do not belong together."""
+    from stages.rendering.validate import validate
+    from stages.shards import read_shard
+
+    shards = [folder] if folder.is_file() else sorted(folder.rglob("views.tar"))
+    if not shards:
+        raise OrbitforgeError(f"{folder} holds no views.tar; name a folder of rendered shards")
+    tried, problems = 0, []
+    for shard in track(shards, "shards", console=Console(stderr=True), transient=True, disable=as_json):
+        for number, sample in enumerate(read_shard(shard)):
+            if number % every == 0:
+                tried += 1
+                problems += [{"shard": str(shard), "id": each.id, "found": each.found} for each in validate(sample)]
+    if as_json:
+        print(json.dumps({"samples": tried, "problems": problems}))
+    else:
+        for problem in problems:
+            print(f"{problem['shard']} {problem['id']}: {problem['found']}")
+        print(f"{tried} samples of {len(shards)} shards looked at, {len(problems)} problems")
+    if problems:
+        bad = len({(problem["shard"], problem["id"]) for problem in problems})
+        raise OrbitforgeError(f"cameras of {bad} of {tried} samples do not fit their views; render these shards again")
