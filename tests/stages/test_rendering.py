@@ -117,7 +117,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     return {
         "text.glb": "unreadable",
         "points.ply": "no faces",
-        "nan.obj": "finite",
+        "nan.obj": "not finite",
         "big.stl": "too many",
         "dot.obj": "coincide",
     }
