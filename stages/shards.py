@@ -120,4 +120,3 @@ def encode_png(pixels: UInt8[np.ndarray, "h w c"]) -> bytes:
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w c"]:
     return np.asarray(Image.open(io.BytesIO(data)))
-

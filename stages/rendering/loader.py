@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Float32
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stages.rendering.config import RenderingConfig
-from stages.rendering.mesh import Mesh, MeshError, load_mesh
+from stages.rendering.mesh import Mesh, MeshError, fitted, load_mesh
 from stages.rendering.preflight import preflight
-from stages.sandbox import Sandbox, SandboxError
+from stages.sandbox import SandboxError
+
+Result = TypeVar("Result")
 
 OVERDRAW = 5_000
 """How many times the triangles' boxes may cover the object's own: rendering time grows with it."""
@@ -33,8 +38,11 @@ class Loaded:
     """of the shape alone, see `geometry_hash`"""
 
 
-def load(path: Path, config: RenderingConfig) -> Loaded:
-    """Read, flatten and inspect one object. Raises MeshError, `reason: error`, for whatever is wrong with it."""
+def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None = None) -> Loaded:
+    """Read, flatten and inspect one object; `rotation` (nine numbers, by row) turns the file's axes to y up.
+
+    Raises MeshError, `reason: error`, for whatever is wrong with it.
+    """
     preflight(path)
     try:
         mesh = load_mesh(path, config)
@@ -44,18 +52,29 @@ def load(path: Path, config: RenderingConfig) -> Loaded:
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
     if not np.isfinite(mesh.uv).all() or not np.isfinite(mesh.colours).all():
         raise MeshError("not finite: texture coordinates or colours")
+    if rotation:
+        mesh = _turned(mesh, np.array(rotation, dtype=np.float32).reshape(3, 3), config.fit)
     _refuse_overdraw(mesh)
     if (things := separate_things(mesh)) >= SCENE_THINGS:
         raise MeshError(f"a scene rather than an object: {things} things that stand apart")
     return Loaded(mesh, geometry_hash(mesh))
 
 
-def sandboxed(loader: Sandbox[[Path, RenderingConfig], Loaded], path: Path, config: RenderingConfig) -> Loaded:
-    """`load` in a child process; what had to be stopped raises MeshError as well."""
+def sandboxed(call: Callable[..., Result], *args: Any) -> Result:
+    """A call of a sandbox; what had to be stopped raises MeshError as well."""
     try:
-        return loader(path, config)
+        return call(*args)
     except SandboxError as error:
         raise MeshError(str(error)) from error
+
+
+def _turned(mesh: Mesh, rotation: Float32[np.ndarray, "3 3"], fit: float) -> Mesh:
+    """The mesh, which has z up by now, as if its file had been turned."""
+    z_up = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float32)
+    turn = z_up @ rotation @ z_up.T
+    return replace(
+        mesh, vertices=fitted(mesh.vertices @ turn.T, fit), normals=(mesh.normals @ turn.T).astype(np.float32)
+    )
 
 
 def geometry_hash(mesh: Mesh) -> str:
@@ -107,7 +126,5 @@ def separate_things(mesh: Mesh) -> int:
     low, high = low[largest], high[largest]
     near = ((low[:, None] - high[None]) < SCENE_GAP * whole).all(-1)
     things, member = connected_components(near & near.T, directed=False)
-    size = [
-        np.linalg.norm(high[member == thing].max(0) - low[member == thing].min(0)) for thing in range(things)
-    ]
+    size = [np.linalg.norm(high[member == thing].max(0) - low[member == thing].min(0)) for thing in range(things)]
     return int((np.array(size) > SCENE_THING * whole).sum())

@@ -43,13 +43,17 @@ def render_shard(
 ) -> None:
     """Render the rows of one shard; `file` is below `meshes`. A mesh that fails leaves its neighbours alone.
 
+    Rows may have a `rotation`, see `load`, and a `reason` for which they are quarantined as they are.
+
     Files are read in a child process, each within `limits`; memory holds one object at a time.
     """
     quarantine: list[dict[str, str]] = []
     with ShardWriter(output / "views.tar") as shard, Sandbox(load, limits) as loader:
         for number, row in enumerate(objects.sort("id").to_dicts()):
             try:
-                loaded = sandboxed(loader, meshes / row["file"], config)
+                if row.get("reason"):
+                    raise MeshError(row["reason"])
+                loaded = sandboxed(loader, meshes / row["file"], config, row.get("rotation"))
                 row = row | {"geometry": loaded.geometry}
                 for sample in list(render_object(loaded.mesh, row, config, seed)):  # all of its orbits, or none
                     shard.add(sample)
