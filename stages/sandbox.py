@@ -1,8 +1,8 @@
 """Calls that may hang, allocate without bound or crash, kept in a child process: a result comes back, or a reason.
 
 The child is started once, serves one call after another, and is replaced when it had to be killed. It is a process of
-its own rather than a fork or one of multiprocessing's: torch and polars do not survive a fork, and the workers that make
-shards are daemons, which may have no such children. It ends with its parent, however that ends.
+its own rather than a fork or one of multiprocessing's: torch and polars do not survive a fork, and the workers that
+make shards are daemons, which may have no such children. It ends with its parent, however that ends.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from typing import IO, Any, Generic, ParamSpec, TypeVar
+from typing import IO, Generic, ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")

@@ -52,7 +52,7 @@ class ShardWriter:
         return self
 
     def add(self, sample: Sample) -> None:
-        """Raises ValueError when the id repeats or holds a dot, which WebDataset takes for the start of the extension."""
+        """Raises ValueError for an id that repeats, or holds a dot: WebDataset takes that for the extension."""
         if "." in sample.id or sample.id in self._members:
             raise ValueError(
                 f"{self.path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain"

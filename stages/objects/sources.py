@@ -101,8 +101,8 @@ def describe_objects(
 ) -> pl.DataFrame:
     """The objects table for meshes in `folder/meshes`.
 
-    A record has id, file (a name in `meshes`), caption (or a name to make one from), category, creator, licence, faces and source; the rest
-    of the columns are derived here. `known` maps ids of an earlier table to their shards.
+    A record has id, file (a name in `meshes`), caption or a name to make one from, category, creator, licence,
+    faces and source; the rest of the columns are derived here. `known` maps ids of an earlier table to their shards.
     """
     records = list(records)
     shards = assign_shards((r["id"] for r in records), shard_size, known=known)

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 OVERDRAW = 5_000
 """How many times the triangles' boxes may cover the object's own: rendering time grows with it."""
-SCENE_THINGS, SCENE_GAP, SCENE_THING = 8, 0.05, 0.1
+SCENE_THINGS, SCENE_GAP, SCENE_THING = 12, 0.05, 0.1
 """A scene is so many things, this far apart and this large, both as shares of the whole's size."""
 LARGEST_PARTS = 1_000
 _A, _B = 0.445948490915965, 0.091576213509771
@@ -98,7 +98,7 @@ def geometry_hash(mesh: Mesh) -> str:
 
 
 def _refuse_overdraw(mesh: Mesh) -> None:
-    """Many large triangles over one another take hours at a few of them a microsecond: refused by count, not by clock."""
+    """Many large triangles over one another take hours to draw: refused by count rather than by the clock."""
     corners = mesh.vertices[mesh.faces]
     size = np.sort(corners.max(1) - corners.min(1), axis=1).astype(np.float64)
     whole = np.sort(np.ptp(mesh.vertices, axis=0)).astype(np.float64)

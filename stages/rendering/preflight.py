@@ -5,6 +5,7 @@ Loaders allocate what a header asks for, follow any path, and pass over a textur
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -51,6 +52,21 @@ def references(path: Path) -> list[Path]:
         kinds = sorted(set(missing.values()))
         raise MeshError(f"missing {' and '.join(kinds)}: {', '.join(sorted(missing))}")
     return found
+
+
+def content_md5(path: Path) -> str:
+    """Of the file and of all that it refers to; that of the file itself when it stands alone.
+
+    Raises MeshError as `references` does, and when the file is missing.
+    """
+    if not path.is_file():
+        raise MeshError(f"unreadable: {path.name} is missing")
+    digest = hashlib.md5()
+    for each in (path, *references(path)):
+        with each.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _inside(folder: Path, name: str) -> Path | None:
@@ -171,16 +187,14 @@ def _refuse_loops(nodes: list[dict[str, Any]]) -> None:
             parents[child] = parent
     safe: set[int] = set()
     for start in range(len(nodes)):
-        path: list[int] = []
-        node: int | None = start
-        while node is not None and node not in safe:
-            if node in path[:1]:
-                raise MeshError(f"unreadable: node {node} is its own ancestor")
-            path.append(node)
-            if len(path) > len(nodes):
-                raise MeshError(f"unreadable: node {start} hangs below a loop")
-            node = parents.get(node)
-        safe.update(path)
+        chain: list[int] = []
+        above: int | None = start
+        while above is not None and above not in safe:
+            chain.append(above)
+            if len(chain) > len(nodes):
+                raise MeshError(f"unreadable: node {start} hangs in or below a loop")
+            above = parents.get(above)
+        safe.update(chain)
 
 
 # PLY

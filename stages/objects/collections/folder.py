@@ -12,7 +12,7 @@ import polars as pl
 
 from stages.errors import InputError
 from stages.objects.collections.archive import ArchiveError, unpack
-from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id, readable
+from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id, readable, spelled
 from stages.objects.collections.sweethome3d import Library
 
 MESHES = (".glb", ".gltf", ".obj", ".ply", ".stl")
@@ -26,8 +26,8 @@ OTHER_NAMES = {"license": "licence", "name": "caption", "title": "caption", "aut
 class Folder:
     """Everything below `root` that is a mesh, a `.sh3f` library or a `.zip` of meshes.
 
-    `table` (by default one of `TABLES` in the folder) has a column `file`, relative to the root, and any of id, caption,
-    licence, creator, category, source. `licence` is that of files of which the table says nothing.
+    `table` (by default one of `TABLES` in the folder) has a column `file`, relative to the root, and any of id,
+    caption, licence, creator, category, source. `licence` is that of files of which the table says nothing.
     """
 
     root: Path
@@ -58,7 +58,7 @@ class Folder:
             if not folder.is_dir():
                 unpack(path, folder)
         except ArchiveError as error:
-            yield Item(plain_id(path.stem, file), file, None, captioned(path.stem), reason=str(error))
+            yield Item(plain_id(path.stem, file), file, None, captioned(spelled(path.stem)), reason=str(error))
             return
         for inner in _walk(folder):
             if inner.suffix.lower() in MESHES + FOREIGN:
@@ -87,7 +87,7 @@ def _described(path: Path, file: str, row: Mapping[str, Any], licence: str) -> I
         id=plain_id(told["id"]) if "id" in told else plain_id(Path(file).with_suffix("").as_posix(), file),
         file=file,
         path=None if foreign else path,
-        caption=told.get("caption", captioned(path.stem)),
+        caption=told.get("caption", captioned(spelled(path.stem))),
         licence=readable(told.get("licence", licence)),
         creator=told.get("creator", UNKNOWN),
         category=told.get("category", UNKNOWN),

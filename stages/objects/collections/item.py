@@ -49,18 +49,22 @@ class Collection(Protocol):
 
 
 def plain_id(name: str, unique: str = "") -> str:
-    """Letters, digits, `-` and `_` of a name, and a hash of `unique` so that other names with the same letters differ."""
+    """Letters, digits, `-` and `_` of a name, and a hash of `unique` that sets apart names with the same letters."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^A-Za-z0-9_]+", "-", ascii_).strip("-")[:LONGEST_ID] or "object"
     return f"{plain}-{hashlib.sha256(unique.encode()).hexdigest()[:6]}" if unique else plain
 
 
 def captioned(name: str) -> str:
-    """A short caption from a name: `Oak_chair-2` -> `an oak chair 2`."""
-    words = re.sub(r"[_\-.\s]+", " ", name).strip() or "object"
-    first, _, rest = words.partition(" ")
-    words = f"{first.lower()} {rest}".strip()
+    """A short caption from a catalogue's name: `Oak chair` -> `an oak chair`."""
+    first, *rest = name.split() or ["object"]
+    words = " ".join([first.lower(), *rest])
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def spelled(stem: str) -> str:
+    """The words of a file's name: `Oak_chair-2` -> `Oak chair 2`."""
+    return re.sub(r"[_\-.]+", " ", stem)
 
 
 def readable(licence: str | None) -> str:

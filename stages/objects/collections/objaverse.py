@@ -1,11 +1,12 @@
 """Objaverse 1.0 through its `objaverse` package (extra `objaverse`), which downloads when it is asked.
 
-The package has no retry and no time limit, and one address that fails ends a whole call. So it is asked for chunks, in a
-child process with a time limit, and a chunk that fails is halved until the failing object is alone.
+The package has no retry and no time limit, and one address that fails ends a whole call. So it is asked for chunks, in
+a child process with a time limit, and a chunk that fails is halved until the failing object is alone.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import socket
@@ -117,20 +118,18 @@ def _item(uid: str, note: dict[str, Any] | None, path: str | None, error: str | 
 # in the child
 
 
-def _uids(count: int | None) -> list[str]:
-    import objaverse  # pyright: ignore[reportMissingImports]  # an extra
+def _package() -> Any:
+    return importlib.import_module("objaverse")  # an extra
 
-    return list(islice(objaverse.load_uids(), count))
+
+def _uids(count: int | None) -> list[str]:
+    return list(islice(_package().load_uids(), count))
 
 
 def _annotations(uids: list[str]) -> dict[str, dict[str, Any]]:
-    import objaverse  # pyright: ignore[reportMissingImports]
-
-    return objaverse.load_annotations(uids)
+    return _package().load_annotations(uids)
 
 
 def _download(uids: list[str], seconds: float) -> dict[str, str]:
-    import objaverse  # pyright: ignore[reportMissingImports]
-
     socket.setdefaulttimeout(seconds)
-    return {uid: str(path) for uid, path in objaverse.load_objects(uids).items()}
+    return {uid: str(path) for uid, path in _package().load_objects(uids).items()}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stages.objects.collections.archive import ArchiveError, unpack
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id
@@ -49,7 +50,7 @@ class Library:
             # the id that the maker gave stays when the library is packed anew under another name
             id_ = plain_id(entry.get("id") or f"{self.path.stem}-{member.stem}")
             file = f"{self.name}/{member}"
-            facts = {
+            facts: dict[str, Any] = {
                 "caption": captioned(title),
                 "licence": licence,
                 "creator": entry.get("creator", UNKNOWN),
