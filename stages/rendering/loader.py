@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 OVERDRAW = 5_000
 """How many times the triangles' boxes may cover the object's own: rendering time grows with it."""
-SCENE_THINGS, SCENE_GAP, SCENE_THING = 12, 0.05, 0.1
+SCENE_THINGS, SCENE_GAP, SCENE_THING = 12, 0.05, 0.05
 """A scene is so many things, this far apart and this large, both as shares of the whole's size."""
 LARGEST_PARTS = 1_000
 _A, _B = 0.445948490915965, 0.091576213509771
@@ -80,7 +80,7 @@ def _turned(mesh: Mesh, rotation: Float32[np.ndarray, "3 3"], fit: float) -> Mes
 def geometry_hash(mesh: Mesh) -> str:
     """Equal for copies of a shape, however placed, turned, scaled, coloured, triangulated or written down.
 
-    It hashes moments of the surface, which no such change moves, rounded to about two parts in a thousand.
+    It hashes moments of the surface, which no such change moves, rounded to a thousandth of the size.
     """
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
@@ -93,8 +93,9 @@ def geometry_hash(mesh: Mesh) -> str:
     squared = (points**2).sum(-1)
     spread = np.linalg.eigvalsh(np.einsum("pf,pfi,pfj->ij", weights, points, points))
     lean = np.linalg.norm(np.einsum("pf,pf,pfi->i", weights, squared, points))
-    moments = [*np.maximum(spread, 0) ** (1 / 2), lean ** (1 / 3), (weights * squared**2).sum() ** (1 / 4)]
-    return hashlib.sha256(np.round(np.array(moments) / total**0.5 * 1000).astype(np.int64).tobytes()).hexdigest()[:16]
+    size = total**0.5
+    moments = [*np.maximum(spread, 0) ** 0.5 / size, lean / size**3, (weights * squared**2).sum() ** 0.25 / size]
+    return hashlib.sha256(np.round(np.array(moments) * 1000).astype(np.int64).tobytes()).hexdigest()[:16]
 
 
 def _refuse_overdraw(mesh: Mesh) -> None:

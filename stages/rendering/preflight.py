@@ -29,7 +29,9 @@ def preflight(path: Path) -> None:
     if not path.is_file():
         raise MeshError(f"unreadable: {path.name} is missing")
     references(path)
-    check = {".glb": _gltf_counts, ".gltf": _gltf_counts, ".ply": _ply_counts}.get(path.suffix.lower())
+    check = {".glb": _gltf_counts, ".gltf": _gltf_counts, ".ply": _ply_counts, ".stl": _stl_counts}.get(
+        path.suffix.lower()
+    )
     if check:
         check(path)
 
@@ -197,7 +199,7 @@ def _refuse_loops(nodes: list[dict[str, Any]]) -> None:
         safe.update(chain)
 
 
-# PLY
+# PLY and STL
 
 
 def _ply_counts(path: Path) -> None:
@@ -208,3 +210,12 @@ def _ply_counts(path: Path) -> None:
     for name, count in re.findall(rb"(?m)^element\s+(\w+)\s+(\d+)", header):
         if int(count) > total:
             raise MeshError(f"absurd counts: {int(count)} of {name.decode()} in a file of {total} bytes")
+
+
+def _stl_counts(path: Path) -> None:
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        header = file.read(84)
+    count = int.from_bytes(header[80:84], "little")
+    if len(header) == 84 and not header.lstrip().startswith(b"solid") and 84 + 50 * count > total:
+        raise MeshError(f"absurd counts: {count} faces in a file of {total} bytes")
