@@ -53,7 +53,7 @@ def convert(path: Path, target: Path, config: RenderingConfig, rotation: Sequenc
 
 
 def _keep_transparency(part: Any) -> None:
-    """The `d` or `Tr` of an MTL, which trimesh reads and then forgets."""
+    """The `d` or `Tr` of an MTL, and holes in its texture, which trimesh reads and then forgets."""
     visual = getattr(part, "visual", None)
     if not isinstance(visual, TextureVisuals) or not isinstance(visual.material, SimpleMaterial):
         return
@@ -67,5 +67,7 @@ def _keep_transparency(part: Any) -> None:
     if 0 < opacity < 1:
         factor = np.array([255, 255, 255, 255] if pbr.baseColorFactor is None else pbr.baseColorFactor)
         factor[3] = round(255 * opacity)
-        pbr.baseColorFactor, pbr.alphaMode = factor.astype(np.uint8), "BLEND"
+        pbr.baseColorFactor = factor.astype(np.uint8)
+    if 0 < opacity < 1 or (visual.material.image is not None and visual.material.image.has_transparency_data):
+        pbr.alphaMode = "BLEND"
     visual.material = pbr
