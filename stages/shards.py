@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,22 +36,54 @@ class Sample:
         return Camera.from_numbers(torch.tensor(self.meta["cameras"], dtype=torch.float32))
 
 
-def write_shard(path: Path, samples: Iterable[Sample]) -> None:
-    """Write samples sorted by id, each as `<id>.<view>.png` and `<id>.json`; times and owners are zero.
+class ShardWriter:
+    """A shard written sample by sample: pictures are encoded as they come, so memory holds one sample at a time.
 
-    Raises ValueError when an id repeats or holds a dot, which WebDataset takes for the start of the extension.
+    Use as a context manager. Samples may come in any order; the tar holds them sorted by id, each as
+    `<id>.<view>.png` and `<id>.json`, with zero times and owners. It appears at the end; an error leaves none.
     """
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        previous = ""
-        for sample in sorted(samples, key=lambda s: s.id):
-            if "." in sample.id or sample.id == previous:
-                raise ValueError(
-                    f"{path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain"
-                )
-            previous = sample.id
-            for view, pixels in enumerate(sample.views):
-                _add(tar, f"{sample.id}.{view:02d}.png", encode_png(pixels))
-            _add(tar, f"{sample.id}.json", json.dumps(sample.meta, sort_keys=True).encode())
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._spool = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  # closed by __exit__
+        self._members: dict[str, list[tuple[str, int, int]]] = {}
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def add(self, sample: Sample) -> None:
+        """Raises ValueError for an id that repeats, or holds a dot: WebDataset takes that for the extension."""
+        if "." in sample.id or sample.id in self._members:
+            raise ValueError(
+                f"{self.path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain"
+            )
+        self._members[sample.id] = [
+            self._spooled(f"{sample.id}.{view:02d}.png", encode_png(pixels)) for view, pixels in enumerate(sample.views)
+        ] + [self._spooled(f"{sample.id}.json", json.dumps(sample.meta, sort_keys=True).encode())]
+
+    def _spooled(self, name: str, data: bytes) -> tuple[str, int, int]:
+        start = self._spool.tell()
+        self._spool.write(data)
+        return name, start, len(data)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._spool:
+            if kind is not None:
+                return
+            with tarfile.open(self.path, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for id_ in sorted(self._members):
+                    for name, start, size in self._members[id_]:
+                        self._spool.seek(start)
+                        info = tarfile.TarInfo(name)
+                        info.size, info.mode = size, 0o444
+                        tar.addfile(info, self._spool)
+
+
+def write_shard(path: Path, samples: Iterable[Sample]) -> None:
+    """Write samples in one go, see `ShardWriter`."""
+    with ShardWriter(path) as shard:
+        for sample in samples:
+            shard.add(sample)
 
 
 def read_shard(path: Path) -> Iterator[Sample]:
@@ -61,6 +94,15 @@ def read_shard(path: Path) -> Iterator[Sample]:
         if len(views) != len(meta["cameras"]):
             raise ValueError(f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras")
         yield Sample(item["__key__"], views, meta)
+
+
+def read_meta(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(id, meta) of the samples of a shard in order, without decoding a picture."""
+    with tarfile.open(path) as tar:
+        for member in tar:
+            id_, _, kind = member.name.partition(".")
+            if kind == "json" and (file := tar.extractfile(member)):
+                yield id_, json.load(file)
 
 
 def composite(views: UInt8[np.ndarray, "v h w 4"], background: float = 1.0) -> Float[np.ndarray, "v 3 h w"]:
@@ -78,9 +120,3 @@ def encode_png(pixels: UInt8[np.ndarray, "h w c"]) -> bytes:
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w c"]:
     return np.asarray(Image.open(io.BytesIO(data)))
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o444
-    tar.addfile(info, io.BytesIO(data))

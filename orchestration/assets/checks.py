@@ -48,6 +48,31 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     return check
 
 
+def few_quarantined(step: Step, at_most: float = 0.1) -> dg.AssetChecksDefinition:
+    """No more than a share of the rows of the source table is quarantined; the reasons are counted."""
+
+    @dg.asset_check(
+        asset=step.name,
+        name="few_quarantined",
+        description=f"At most {at_most:.0%} of the rows are quarantined; more asks for a look at the collection.",
+    )
+    def check() -> dg.AssetCheckResult:
+        tables = [pl.read_parquet(folder / "quarantine.parquet") for _, folder in _folders(step)]
+        broken = pl.concat([table.select("id", "reason") for table in tables]) if tables else pl.DataFrame()
+        rows = len(pipeline.current().table(str(step.shards)))
+        share = len(broken) / max(1, rows)
+        counts = broken["reason"].value_counts(sort=True).rows() if len(broken) else []
+        told = ", ".join(f"{count} {reason}" for reason, count in counts) or "none"
+        return dg.AssetCheckResult(
+            passed=share <= at_most,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(broken)} of {rows} are quarantined: {told}",
+            metadata={"share": share, "threshold": at_most} | {f"reason: {reason}": n for reason, n in counts},
+        )
+
+    return check
+
+
 def loss_is_finite(step: Step) -> dg.AssetChecksDefinition:
     """Every value in the training curve is a number, and there is a curve."""
 

@@ -35,6 +35,32 @@ def contact_sheet(work: Work, archive: str) -> None:
     sheet.save(_folder(work) / f"{Path(archive).stem}.png")
 
 
+def all_objects(work: Work, archive: str) -> None:
+    """One view of each sample of an archive."""
+    from stages.rendering.overview import overview
+
+    overview(work.output / archive).save(_folder(work) / f"{Path(archive).stem}_overview.png")
+
+
+def reasons(work: Work) -> None:
+    """What was quarantined and why, if anything was."""
+    broken = pl.read_parquet(work.output / "quarantine.parquet")
+    if len(broken):
+        table(work, broken, "quarantined")
+
+
+def histograms(work: Work, rows: pl.DataFrame, columns: dict[str, str]) -> None:
+    """How the values of each column (name: unit) spread, side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.5 * len(columns), 2.5), layout="constrained")
+    for place, (name, unit) in enumerate(columns.items(), start=1):
+        axes = figure.add_subplot(1, len(columns), place)
+        axes.hist(rows[name].drop_nulls().to_numpy(), bins=18)
+        axes.set_xlabel(f"{name}, {unit}")
+    figure.savefig(_folder(work) / "histograms.png", dpi=100)
+
+
 def loss_curves(work: Work) -> None:
     """Each training.parquet of the output: what was logged at several steps as curves, the rest as a table."""
     from matplotlib.figure import Figure

@@ -4,7 +4,7 @@ import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import Events, declared
-from orchestration.assets.previews import table
+from orchestration.assets.previews import histograms, table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -25,9 +25,11 @@ def make(work: Work) -> None:
     write_manifest(work.inputs["rendered_views"], work.output)
     rows = pl.read_parquet(work.output / "manifest.parquet")
     table(work, rows.group_by("split", "reason").len("orbits").sort("split", "reason"), "splits")
+    table(work, rows.group_by("licence").len("orbits").sort("orbits", descending=True), "licences")
+    histograms(work, rows, {"elevation": "degrees", "coverage": "share of a view"})
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))
 def rendered_manifest(context: dg.AssetExecutionContext) -> Events:
-    """Path and md5 of each object's shard, its split, cameras and quarantine reason: what trainings depend on."""
+    """Path and md5 of each object's shard, split, cameras, coverage and quarantine reason: what trainings depend on."""
     yield from materialise(context, STEP, make)

@@ -3,9 +3,9 @@
 import dagster as dg
 
 from orchestration.artifacts import materialise
-from orchestration.assets.checks import every_sample_accounted_for
+from orchestration.assets.checks import every_sample_accounted_for, few_quarantined
 from orchestration.assets.declare import Events, declared
-from orchestration.assets.previews import contact_sheet
+from orchestration.assets.previews import all_objects, contact_sheet, reasons
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -28,6 +28,8 @@ def make(work: Work) -> None:
     objects = pl.read_parquet(source / "objects.parquet")
     render_shard(objects, source, work.output, work.preset.rendering, seed=work.seed, report=work.report)
     contact_sheet(work, "views.tar")
+    all_objects(work, "views.tar")
+    reasons(work)
 
 
 @dg.asset(**declared(STEP, kinds={"webdataset", "numba"}))
@@ -37,3 +39,4 @@ def rendered_views(context: dg.AssetExecutionContext) -> Events:
 
 
 complete = every_sample_accounted_for(STEP, "views.tar", row="object")
+good = few_quarantined(STEP)

@@ -165,6 +165,88 @@ def reconstruct(
     reconstruct_command(image, output, video)
 
 
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="A folder of meshes, a .sh3f library, objaverse:COUNT or :UIDS.txt."),
+]
+TableOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV or Parquet: file, and any of id, caption, licence, creator, category."),
+]
+LicenceOption = Annotated[
+    list[str] | None, typer.Option("--licence", help="Take these alone, patterns such as 'CC-BY-*'; may be repeated.")
+]
+ShardSizeOption = Annotated[int, typer.Option(min=1, help="Objects a shard.")]
+SecondsOption = Annotated[float, typer.Option(min=1, help="CPU seconds that reading one object may take.")]
+GigabytesOption = Annotated[float, typer.Option(min=0.1, help="Memory that reading one object may take.")]
+
+
+@app.command()
+def render(
+    sources: SourcesArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where shards and manifest go; a run resumes there.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Shards at once; default 2. Changes no bytes.")] = None,
+    preset: Annotated[str | None, typer.Option("--preset", "-p", help="Whose rendering section is used.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side.")] = None,
+    views: Annotated[int | None, typer.Option(min=2, help="Views of an orbit.")] = None,
+    orbits: Annotated[int | None, typer.Option(min=1, help="Orbits of an object.")] = None,
+    supersampling: Annotated[int | None, typer.Option(min=1, max=8, help="Samples a pixel and axis.")] = None,
+    table: TableOption = None,
+    licence: LicenceOption = None,
+    shard_size: ShardSizeOption = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the elevations.")] = 0,
+    seconds: SecondsOption = 60,
+    gigabytes: GigabytesOption = 4,
+) -> None:
+    """Render meshes to shards of views with cameras; bad files are quarantined, each with its reason."""
+    _prepare(preset)
+    from orchestration.cli.render import render_command
+    from stages.sandbox import Limits
+
+    changes = {"size": size, "views": views, "orbits": orbits, "supersampling": supersampling}
+    render_command(
+        sources,
+        output,
+        preset=preset,
+        changes=changes,
+        table=table,
+        licences=licence or [],
+        shard_size=shard_size,
+        workers=workers,
+        seed=seed,
+        limits=Limits(seconds, 5 * seconds, gigabytes),
+        as_json=as_json,
+    )
+
+
+@app.command(name="import")
+def import_(
+    sources: SourcesArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The source folder, such as data/mine; it may grow.")],
+    table: TableOption = None,
+    licence: LicenceOption = None,
+    shard_size: ShardSizeOption = 100,
+    prompts: Annotated[int | None, typer.Option(min=1, help="Default two for each training object.")] = None,
+    seconds: SecondsOption = 60,
+    gigabytes: GigabytesOption = 4,
+) -> None:
+    """Take meshes into a source folder that a preset names: `source: {folder: mine}` for data/mine."""
+    _prepare(None)
+    from orchestration.cli.import_ import import_command
+    from stages.sandbox import Limits
+
+    import_command(
+        sources,
+        output,
+        table=table,
+        licences=licence or [],
+        shard_size=shard_size,
+        prompts=prompts,
+        limits=Limits(seconds, 5 * seconds, gigabytes),
+    )
+
+
 @app.command()
 def audit(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; default one for each CPU.")] = None,

@@ -28,9 +28,10 @@ from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import MeshError, load_mesh
 from stages.rendering.rasterise import render
 from stages.rendering.variants import colour_matrix, draw_scale, recoloured
-from stages.rendering.views import QUARANTINE
 from stages.seeds import numpy_generator, torch_generator
 from stages.shards import Sample, composite, write_shard
+
+QUARANTINE = {"id": pl.String, "reason": pl.String}
 
 
 def generate_shard(

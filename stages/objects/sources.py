@@ -11,8 +11,9 @@ from typing import Any
 import polars as pl
 
 from stages.errors import InputError
+from stages.objects.collections.item import captioned
 from stages.objects.config import SourceConfig
-from stages.objects.splits import split_of
+from stages.objects.splits import split_of_object
 
 OBJECTS, PROMPTS = "objects", "prompts"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -100,8 +101,8 @@ def describe_objects(
 ) -> pl.DataFrame:
     """The objects table for meshes in `folder/meshes`.
 
-    A record has id, file (a name in `meshes`), name, category, creator, licence, faces and source; the rest
-    of the columns are derived here. `known` maps ids of an earlier table to their shards.
+    A record has id, file (a name in `meshes`), caption or a name to make one from, category, creator, licence,
+    faces and source; the rest of the columns are derived here. `known` maps ids of an earlier table to their shards.
     """
     records = list(records)
     shards = assign_shards((r["id"] for r in records), shard_size, known=known)
@@ -109,11 +110,11 @@ def describe_objects(
         {
             "id": r["id"],
             "shard": shards[r["id"]],
-            "caption": _caption(r["name"]),
+            "caption": r.get("caption") or captioned(r["name"]),
             "category": r["category"],
             "licence": r["licence"],
             "creator": r["creator"],
-            "split": split_of(r["creator"]),
+            "split": split_of_object(r["creator"], r["id"]),
             "file": f"meshes/{r['file']}",
             "md5": hashlib.md5((folder / "meshes" / r["file"]).read_bytes()).hexdigest(),
             "faces": r["faces"],
@@ -124,13 +125,6 @@ def describe_objects(
     order = {r["id"]: hashlib.sha256(r["id"].encode()).hexdigest() for r in records}
     rows.sort(key=lambda row: (row["shard"], order[row["id"]]))
     return pl.DataFrame(rows).select(COLUMNS[OBJECTS])
-
-
-def _caption(name: str) -> str:
-    """A short caption from a catalogue name: `Oak chair` -> `an oak chair`."""
-    first, *rest = name.split()
-    words = " ".join([first.lower(), *rest])
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _limits(config: SourceConfig, name: str) -> tuple[int | None, int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+UNKNOWN = "unknown"
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 
 
@@ -17,3 +18,8 @@ def split_of(creator: str) -> str:
     if fraction < 0.6:
         return TRAIN
     return VALIDATION if fraction < 0.7 else HELD_OUT
+
+
+def split_of_object(creator: str, id_: str) -> str:
+    """The split of an object; one whose maker nobody named is taken for the only work of its maker."""
+    return split_of(f"unknown maker of {id_}" if creator == UNKNOWN else creator)

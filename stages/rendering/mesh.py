@@ -104,7 +104,7 @@ def flatten(scene: trimesh.Scene, config: RenderingConfig) -> Mesh:
 
     points = np.concatenate(vertices)
     if not np.isfinite(points).all():
-        raise MeshError(f"{int((~np.isfinite(points)).any(1).sum())} vertices are not finite")
+        raise MeshError(f"not finite: {int((~np.isfinite(points)).any(1).sum())} of {len(points)} vertices")
     y_up = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], dtype=np.float64).T
     return Mesh(
         vertices=fitted((points @ y_up).astype(np.float32), config.fit),

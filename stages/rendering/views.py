@@ -2,8 +2,8 @@
 
 Invented objects may be rendered beside those of the shard, so that few meshes are not all the shapes there are.
 
-render_shard(objects, meshes, output, config, *, seed, report)
-    -> output/views.tar (one sample an orbit), output/quarantine.parquet (id, reason)
+render_shard(objects, meshes, output, config, *, seed, report, limits)
+    -> output/views.tar (one sample an orbit), output/quarantine.parquet (id, reason, error)
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from stages.objects.invented import CREATOR, INVENTED, LICENCE, invent
 from stages.objects.splits import TRAIN, split_of
 from stages.rendering.cameras import draw_cameras
 from stages.rendering.config import RenderingConfig
-from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
+from stages.rendering.loader import load, sandboxed
+from stages.rendering.mesh import Mesh, MeshError, flatten
 from stages.rendering.rasterise import render
 from stages.rendering.variants import colour_matrix, draw_scale, recoloured
+from stages.sandbox import Limits, Sandbox
 from stages.seeds import numpy_generator
-from stages.shards import Sample, write_shard
+from stages.shards import Sample, ShardWriter
 
-QUARANTINE = {"id": pl.String, "reason": pl.String}
+QUARANTINE = {"id": pl.String, "reason": pl.String, "error": pl.String}
 
 
 def render_shard(
@@ -37,23 +39,40 @@ def render_shard(
     *,
     seed: int,
     report: Callable[[dict[str, Any]], None],
+    limits: Limits | None = None,
 ) -> None:
-    """Render the rows of one shard; `file` is below `meshes`. A mesh that fails leaves its neighbours alone."""
-    samples: list[Sample] = []
+    """Render the rows of one shard; `file` is below `meshes`. A mesh that fails leaves its neighbours alone.
+
+    Rows may have a `rotation`, see `load`, and a `reason` for which they are quarantined as they are.
+
+    Files are read in a child process, each within `limits`; memory holds one object at a time.
+    """
     quarantine: list[dict[str, str]] = []
-    for number, row in enumerate(objects.sort("id").to_dicts()):
-        try:
-            samples += render_object(load_mesh(meshes / row["file"], config), row, config, seed)
-        except MeshError as error:
-            quarantine.append({"id": row["id"], "reason": str(error)})
-        report({"step": number + 1, "of": len(objects) + config.invented})
-    for number in range(config.invented):
-        row = invented_row(f"{objects['shard'][0]}-{number:04d}")
-        mesh = flatten(trimesh.Scene([invent(numpy_generator(seed, row["id"]))]), config)
-        samples += render_object(mesh, row, config.model_copy(update={"variants": 1}), seed)
-        report({"step": len(objects) + number + 1, "of": len(objects) + config.invented})
-    write_shard(output / "views.tar", samples)
+    with ShardWriter(output / "views.tar") as shard, Sandbox(load, limits) as loader:
+        for number, row in enumerate(objects.sort("id").to_dicts()):
+            try:
+                if row.get("reason"):
+                    raise MeshError(row["reason"])
+                loaded = sandboxed(loader, meshes / row["file"], config, row.get("rotation"))
+                row = row | {"geometry": loaded.geometry}
+                for sample in list(render_object(loaded.mesh, row, config, seed)):  # all of its orbits, or none
+                    shard.add(sample)
+            except MeshError as error:
+                quarantine.append(quarantined(row["id"], error))
+            report({"step": number + 1, "of": len(objects) + config.invented})
+        for number in range(config.invented):
+            row = invented_row(f"{objects['shard'][0]}-{number:04d}")
+            mesh = flatten(trimesh.Scene([invent(numpy_generator(seed, row["id"]))]), config)
+            for sample in render_object(mesh, row, config.model_copy(update={"variants": 1}), seed):
+                shard.add(sample)
+            report({"step": len(objects) + number + 1, "of": len(objects) + config.invented})
     pl.DataFrame(quarantine, schema=QUARANTINE).write_parquet(output / "quarantine.parquet")
+
+
+def quarantined(id_: str, error: MeshError) -> dict[str, str]:
+    """The row of what cannot be rendered: a reason to count by, and what exactly was found."""
+    reason, _, detail = str(error).partition(": ")
+    return {"id": id_, "reason": reason, "error": detail}
 
 
 def invented_row(number: str) -> dict[str, Any]:
@@ -65,6 +84,7 @@ def invented_row(number: str) -> dict[str, Any]:
         "creator": CREATOR,
         "split": split_of(CREATOR),
         "md5": None,
+        "geometry": None,
     }
 
 
@@ -84,9 +104,8 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
             cameras, elevation = draw_cameras(config, numpy_generator(seed, row["id"], variant, orbit))
             views = recoloured(render(shape, cameras, config).rgba, colours)
             if not views[..., 3].any(axis=(1, 2)).all():
-                raise MeshError(
-                    f"nothing to see in {int((~views[..., 3].any(axis=(1, 2))).sum())} of {len(views)} views"
-                )
+                empty = int((~views[..., 3].any(axis=(1, 2))).sum())
+                raise MeshError(f"empty views: nothing to see in {empty} of {len(views)}")
             facts = {key: row[key] for key in ("caption", "licence", "creator", "split")}
             meta = {
                 **facts,
@@ -95,6 +114,9 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
                 "orbit": orbit,
                 "cameras": cameras.numbers().tolist(),
                 "elevation": elevation,
+                "coverage": round(float(views[..., 3].mean()) / 255, 5),
+                "size": config.size,
+                "geometry": row["geometry"],
                 "radius": config.radius,
                 "seed": seed,
                 "parents": [row["md5"]] if row["md5"] else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,23 @@ import polars as pl
 import pytest
 import torch
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from models.camera import Camera
+from stages.rendering import views as rendering_views
 from stages.rendering.config import RenderingConfig
+from stages.rendering.loader import geometry_hash, load
 from stages.rendering.manifest import write_manifest
-from stages.rendering.mesh import MeshError, load_mesh
+from stages.rendering.mesh import MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
 from stages.rendering.variants import colour_matrix
 from stages.rendering.views import render_shard
+from stages.sandbox import Limits
 from stages.shards import read_shard
+from tests.stages.awkward import write_awkward
+from tests.stages.misbehaving import load_or_not
 
 CONFIG = RenderingConfig(size=32, supersampling=1, views=8)
 
@@ -105,41 +113,94 @@ def test_half_transparent_faces_cover_half(tmp_path: Path) -> None:
 
 
 def broken_files(folder: Path) -> dict[str, str]:
-    """Awkward files that real packages hold, and a word of the reason each must be given."""
-    (folder / "text.glb").write_text("this is no mesh")
-    (folder / "points.ply").write_bytes(trimesh.PointCloud(np.random.rand(5, 3)).export(file_type="ply"))
-    nan = trimesh.creation.box()
-    nan.vertices[0] = np.nan
-    save(folder, "nan.obj", nan)
-    save(folder, "big.stl", trimesh.creation.icosphere(4))
+    """Files that the renderer refuses, and the reason each must be given."""
+    save(folder, "big.stl", trimesh.creation.icosphere(5))
     dot = trimesh.Trimesh(np.zeros((3, 3)), [[0, 1, 2]], process=False)
     save(folder, "dot.obj", dot)
-    return {
-        "text.glb": "unreadable",
-        "points.ply": "no faces",
-        "nan.obj": "finite",
-        "big.stl": "too many",
-        "dot.obj": "coincide",
-    }
+    return {"big.stl": "too many faces", "dot.obj": "all vertices coincide"}
 
 
 def test_what_cannot_be_rendered_is_quarantined_and_its_neighbours_are_not(tmp_path: Path) -> None:
-    reasons = broken_files(tmp_path)
-    save(tmp_path, "good.glb", coloured(trimesh.creation.box()))
-    rows = [row(file.split(".")[0], file) for file in (*reasons, "good.glb", "absent.glb")]
-    shard = tmp_path / "shards" / "000"
+    meshes, shard = tmp_path / "meshes", tmp_path / "shards" / "000"
+    meshes.mkdir()
     shard.mkdir(parents=True)
-    config = CONFIG.model_copy(update={"max_faces": 4000})
-    render_shard(pl.DataFrame(rows), tmp_path, shard, config, seed=0, report=lambda event: None)
-    assert [sample.id for sample in read_shard(shard / "views.tar")] == ["good-0-0"]
-    found = {r["id"]: r["reason"] for r in pl.read_parquet(shard / "quarantine.parquet").to_dicts()}
-    assert found.keys() == {*(file.split(".")[0] for file in reasons), "absent"}
-    for file, word in reasons.items():
-        assert word in found[file.split(".")[0]]
+    reasons = broken_files(meshes) | write_awkward(meshes) | {"absent.glb": "unreadable"}
+    save(meshes, "good.glb", coloured(trimesh.creation.box()))
+    files = {file.replace(".", "-"): file for file in (*reasons, "good.glb")}
+    rows = [row(id_, file) for id_, file in files.items()]
+    config = CONFIG.model_copy(update={"max_faces": 14_000})
+    render_shard(pl.DataFrame(rows), meshes, shard, config, seed=0, report=lambda event: None)
+    assert [sample.id for sample in read_shard(shard / "views.tar")] == ["good-glb-0-0"]
+    found = {files[r["id"]]: r["reason"] for r in pl.read_parquet(shard / "quarantine.parquet").to_dicts()}
+    assert found == reasons
     write_manifest(tmp_path / "shards", tmp_path)
     manifest = pl.read_parquet(tmp_path / "manifest.parquet")
     assert len(manifest) == len(rows)
     assert manifest["reason"].null_count() == 1
+    assert manifest.filter(pl.col("id") == "huge-ply")["error"].item() == "350000000000 of face in a file of 165 bytes"
+
+
+def test_a_loader_that_hangs_or_grabs_memory_or_crashes_costs_its_own_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendering_views, "load", load_or_not)
+    for name in ("allocate", "crash", "good", "sleep"):
+        save(tmp_path, f"{name}.glb", coloured(trimesh.creation.box()))
+    rows = pl.DataFrame([row(name, f"{name}.glb") for name in ("allocate", "crash", "good", "sleep")])
+    limits = Limits(seconds=1, wall=2, gigabytes=0.5)
+    render_shard(rows, tmp_path, tmp_path, CONFIG, seed=0, report=lambda event: None, limits=limits)
+    assert [sample.id for sample in read_shard(tmp_path / "views.tar")] == ["good-0-0"]
+    reasons = pl.read_parquet(tmp_path / "quarantine.parquet")["reason"].to_list()
+    assert reasons == ["too much memory", "crashed", "too slow"]
+
+
+@given(turn=st.tuples(*[st.floats(0, 1)] * 3), scale=st.floats(0.01, 100), noise=st.integers(0, 9))
+@settings(max_examples=10, deadline=None)
+def test_a_shape_is_known_again(turn: tuple[float, float, float], scale: float, noise: int) -> None:
+    shape = trimesh.util.concatenate([trimesh.creation.torus(0.7, 0.2), trimesh.creation.box((0.5, 0.7, 2))])
+    other = shape.copy().subdivide()
+    other.apply_transform(trimesh.transformations.random_rotation_matrix(np.array(turn)))
+    other.apply_scale(scale).apply_translation((noise, 2, 3))
+    other.invert()
+    assert geometry_hash(flatten(trimesh.Scene([shape]), CONFIG)) == geometry_hash(
+        flatten(trimesh.Scene([other]), CONFIG)
+    )
+    shape.vertices[:, 0] *= 1.02
+    assert geometry_hash(flatten(trimesh.Scene([shape]), CONFIG)) != geometry_hash(
+        flatten(trimesh.Scene([other]), CONFIG)
+    )
+
+
+def test_copies_and_histograms_stand_in_the_manifest(tmp_path: Path) -> None:
+    shard = tmp_path / "shards" / "000"
+    shard.mkdir(parents=True)
+    save(tmp_path, "box.glb", coloured(trimesh.creation.box((1, 2, 3))))
+    save(tmp_path, "copy.ply", coloured(trimesh.creation.box((4, 6, 2)), (0, 0, 200, 255)))
+    save(tmp_path, "ball.stl", trimesh.creation.icosphere())
+    rows = [row("box", "box.glb"), row("copy", "copy.ply"), row("ball", "ball.stl")]
+    render_shard(pl.DataFrame(rows), tmp_path, shard, CONFIG, seed=0, report=lambda event: None)
+    write_manifest(tmp_path / "shards", tmp_path)
+    manifest = pl.read_parquet(tmp_path / "manifest.parquet")
+    assert dict(manifest.select("object", "duplicate_of").iter_rows()) == {"ball": None, "box": None, "copy": "box"}
+    for sample in read_shard(shard / "views.tar"):
+        covered = manifest.filter(pl.col("id") == sample.id)["coverage"].item()
+        assert covered == pytest.approx(sample.views[..., 3].mean() / 255, abs=1e-5)
+    told = json.loads((tmp_path / "summary.json").read_text())
+    assert (told["objects"], told["views"], told["duplicates"]) == (3, 24, 1)
+    assert told["licences"] == {"CC0-1.0": 3}
+    assert sum(count for _, _, count in told["elevations"]) == sum(count for _, _, count in told["coverage"]) == 3
+
+
+def test_a_turned_file_is_seen_as_its_rotation_says(tmp_path: Path) -> None:
+    arrow = trimesh.util.concatenate([trimesh.creation.box((0.1, 1, 0.1)), trimesh.creation.box((0.6, 0.2, 0.3))])
+    save(tmp_path, "upright.ply", arrow)
+    turn = np.array([[1, 0, 0], [0, 0, 1], [0, -1, 0]])  # what lay along z stands up
+    lying = arrow.copy()
+    lying.vertices = lying.vertices @ turn  # its inverse applied
+    save(tmp_path, "lying.ply", lying)
+    upright = load(tmp_path / "upright.ply", CONFIG)
+    stood = load(tmp_path / "lying.ply", CONFIG, turn.ravel().tolist())
+    np.testing.assert_allclose(stood.mesh.vertices, upright.mesh.vertices, atol=1e-6)
 
 
 def test_the_same_bytes_twice_and_other_bytes_for_another_seed(tmp_path: Path) -> None:

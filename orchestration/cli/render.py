@@ -1,0 +1,194 @@
+"""`orbitforge render`: a collection of meshes as shards of views with cameras, without a pipeline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.presets.schema import load_preset
+from orchestration.resources.shards import Report, map_shards
+from orchestration.versions import code_version, digest
+from stages.objects.collections.open import open_collection
+from stages.objects.collections.screen import screened
+from stages.rendering.collection import collection_rows, content_version, known_shards
+from stages.rendering.config import RenderingConfig
+from stages.rendering.manifest import summary, write_manifest
+from stages.rendering.overview import overview
+from stages.rendering.views import render_shard
+from stages.sandbox import Limits
+
+UNFINISHED, UNPACKED = ".unfinished", ".unpacked"
+CODE = ("stages.rendering.views",)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shard to render, in a process of its own; `version` is that of all that decides its bytes."""
+
+    shard: str
+    rows: pl.DataFrame
+    output: Path
+    config: RenderingConfig
+    seed: int
+    limits: Limits
+    version: str
+
+    @property
+    def folder(self) -> Path:
+        return self.output / "shards" / self.shard
+
+    def done(self) -> bool:
+        mark = self.folder / "done.json"
+        return mark.is_file() and json.loads(mark.read_text())["version"] == self.version
+
+
+def render_command(
+    sources: Sequence[str],
+    output: Path,
+    *,
+    preset: str | None,
+    changes: dict[str, int | None],
+    table: Path | None,
+    licences: Sequence[str],
+    shard_size: int,
+    workers: int | None,
+    seed: int,
+    limits: Limits,
+    as_json: bool,
+) -> None:
+    """Render what `sources` hold into `output`; shards that are finished, and would be the same, stay."""
+    console = Console(stderr=True, quiet=as_json)
+    config = rendering(preset, changes)
+    with plain_errors(f"writing {output}"):
+        (output / UNPACKED).mkdir(parents=True, exist_ok=True)
+        items = [
+            item
+            for source in sources
+            for item in open_collection(source, state=output, table=table, licences=frozenset(licences)).items(
+                output / UNPACKED
+            )
+        ]
+        if not items:
+            raise OrbitforgeError(f"{', '.join(sources)}: no mesh there; .glb, .gltf, .obj, .ply, .stl, .sh3f are read")
+        rows = collection_rows(screened(items, licences), shard_size, known_shards(output / "objects.parquet"))
+        _write(rows, output / "objects.parquet")
+        jobs = _jobs(rows, output, config, seed, limits)
+        waiting = [job for job in jobs if not job.done()]
+        if len(waiting) < len(jobs):
+            console.print(f"{len(jobs) - len(waiting)} of {len(jobs)} shards are finished", style="dim")
+        failures = _render_all(waiting, workers or min(2, os.cpu_count() or 1), console)
+        if failures:
+            raise OrbitforgeError(f"{len(failures)} shards failed: {'; '.join(failures[:3])}; run again to go on")
+        for folder in (output / "shards").iterdir():
+            if folder.name not in {job.shard for job in jobs}:  # its objects are gone
+                shutil.rmtree(folder)
+        write_manifest(output / "shards", output)
+        for scratch in (UNPACKED, UNFINISHED):
+            shutil.rmtree(output / scratch, ignore_errors=True)
+    manifest = pl.read_parquet(output / "manifest.parquet")
+    if as_json:
+        json.dump(_told(rows, manifest), sys.stdout)
+        print()
+    else:
+        _print(console, manifest, output)
+
+
+def rendering(preset: str | None, changes: dict[str, int | None]) -> RenderingConfig:
+    """The preset's section, or the defaults, with `changes` (null: none); objects are rendered as they are."""
+    config = load_preset(preset).rendering if preset else RenderingConfig.model_validate({})
+    as_they_are = {"variants": 1, "invented": 0}
+    told = {key: value for key, value in changes.items() if value is not None}
+    return RenderingConfig.model_validate(config.model_dump() | as_they_are | told)
+
+
+def _jobs(rows: pl.DataFrame, output: Path, config: RenderingConfig, seed: int, limits: Limits) -> list[Job]:
+    settings = digest([config.model_dump(mode="json"), seed, code_version(CODE)])
+    jobs = []
+    for (shard,), part in sorted(rows.group_by("shard")):
+        part = part.sort("id")
+        version = digest([settings, content_version(part)])
+        jobs.append(Job(str(shard), part, output, config, seed, limits, version))
+    return jobs
+
+
+def _render_all(jobs: Sequence[Job], workers: int, console: Console) -> list[str]:
+    """What went wrong, a line a shard."""
+    failures = []
+    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+    done: dict[str, int] = {}
+
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("objects", total=sum(len(job.rows) for job in jobs))
+
+        def hear(job: Job, event: dict[str, Any]) -> None:
+            done[job.shard] = event["step"]
+            progress.update(bar, completed=sum(done.values()))
+
+        for job, result in map_shards(render_job, jobs, workers=workers, report=hear):
+            if isinstance(result, Exception):
+                failures.append(f"{job.shard}: {' '.join(str(result).split())}")
+    return failures
+
+
+def render_job(job: Job, report: Report) -> None:
+    """Render one shard aside and put it in its place in one step."""
+    aside = job.output / UNFINISHED / job.shard
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    render_shard(job.rows, Path(), aside, job.config, seed=job.seed, report=report, limits=job.limits)
+    overview(aside / "views.tar").save(aside / "overview.png")
+    (aside / "done.json").write_text(json.dumps({"version": job.version}))
+    shutil.rmtree(job.folder, ignore_errors=True)
+    job.folder.parent.mkdir(exist_ok=True)
+    aside.replace(job.folder)
+
+
+class Speed(ProgressColumn):
+    """Objects a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:.2f} objects/s", style="progress.data.speed")
+
+
+def _told(rows: pl.DataFrame, manifest: pl.DataFrame) -> dict[str, Any]:
+    broken = {row["id"]: row for row in manifest.filter(pl.col("reason").is_not_null()).to_dicts()}
+    objects = [
+        {
+            "file": row["name"],
+            "status": "quarantined" if row["id"] in broken else "rendered",
+            "reason": _words(broken[row["id"]]) if row["id"] in broken else None,
+        }
+        for row in rows.sort("name").to_dicts()
+    ]
+    return {"rendered": len(rows) - len(broken), "quarantined": len(broken), "objects": objects}
+
+
+def _words(row: dict[str, Any]) -> str:
+    return f"{row['reason']}: {row['error']}" if row["error"] else row["reason"]
+
+
+def _print(console: Console, manifest: pl.DataFrame, output: Path) -> None:
+    told = summary(manifest)
+    console.print(f"rendered {told['objects']} objects, {told['views']} views, into {output}", style="bold green")
+    if told["duplicates"]:
+        console.print(f"{told['duplicates']} of them have the shape of another: see duplicate_of in manifest.parquet")
+    for reason, count in told["reasons"].items():
+        console.print(f"quarantined {count}: {reason}", style="yellow", highlight=False)
+
+
+def _write(table: pl.DataFrame, path: Path) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    table.write_parquet(unfinished)
+    unfinished.replace(path)
