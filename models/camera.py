@@ -83,6 +83,8 @@ class Camera:
         if vector.shape[-1] != 25:
             raise ValueError(f"a published camera has 16 or 25 numbers, this one has {vector.shape[-1]}")
         matrix = vector[..., 16:].reshape(*vector.shape[:-1], 3, 3)
+        if matrix[..., 0, 1].any():
+            raise ValueError(f"a camera here has no skew, this one has {float(matrix[..., 0, 1].abs().max()):.3g}")
         intrinsics = torch.stack((matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 0, 2], matrix[..., 1, 2]), -1)
         return Camera(vector[..., :16].reshape(*vector.shape[:-1], 4, 4), intrinsics)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -64,17 +64,11 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -
     model.load_state_dict(dict(weights))
 
 
-RENAMED = (  # published VFusion3D (transformers 4) -> transformers 5
-    (r"\.attention\.attention\.(query|key|value)\.", lambda m: f".attention.{m[1][0]}_proj."),
-    (r"\.attention\.output\.dense\.", lambda m: ".attention.o_proj."),
-)
-
-
-def from_published(name: str) -> str:
-    """The name here of a parameter of the published VFusion3D checkpoint."""
-    for pattern, new in RENAMED:
-        name = re.sub(pattern, new, name)
-    return name
+def load_published(source: Path | str | Mapping[str, Tensor], kind: str = "vfusion3d", **overrides: Any) -> Any:
+    """The `LRM` of a published checkpoint; see `models.published.load_published`, which is imported by its name alone:
+    what only keeps its weights with this module does not become stale with the code of the LRM.
+    """
+    return importlib.import_module("models.published").load_published(source, kind, **overrides)
 
 
 def parameter_count(build: Callable[[], nn.Module]) -> int:

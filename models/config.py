@@ -18,6 +18,7 @@ class EncoderConfig(BaseModel):
     width: int = Field(768, gt=0)
     layers: int = Field(12, gt=0)
     heads: int = Field(12, gt=0)
+    registers: int = Field(0, ge=0, description="further tokens that only the encoder sees (OpenLRM: 4)")
     normalise: Literal["imagenet", "none"] = Field("imagenet", description="OpenLRM feeds 0..1 as it is")
     position_resize: Literal["size", "scale"] = Field(
         "size", description="how the position table is resampled: transformers 5 by size, 4.44 by scale factor"

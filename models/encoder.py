@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import Dinov2Config, Dinov2Model
+from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
 from models.config import EncoderConfig
 
@@ -15,20 +15,27 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Encoder(nn.Module):
-    """Images to tokens: the class token first, then the patches row by row, after the final normalisation."""
+    """Images to tokens: the class token first, then the patches row by row, after the final normalisation.
+
+    Register tokens, where the model has them, take part and are dropped.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = Dinov2Model(
-            Dinov2Config(
-                image_size=config.table_size,
-                patch_size=config.patch,
-                hidden_size=config.width,
-                num_hidden_layers=config.layers,
-                num_attention_heads=config.heads,
-            )
-        )
+        sizes = {
+            "image_size": config.table_size,
+            "patch_size": config.patch,
+            "hidden_size": config.width,
+            "num_hidden_layers": config.layers,
+            "num_attention_heads": config.heads,
+        }
+        if config.registers:
+            registers = Dinov2WithRegistersConfig(**sizes, num_register_tokens=config.registers)
+            self.model = Dinov2WithRegistersModel(registers)
+            self.model.embeddings.mask_token = None  # a training aid that the published weights leave out
+        else:
+            self.model = Dinov2Model(Dinov2Config(**sizes))
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b tokens width"]:
         """Encode RGB images in 0..1 on a plain background, resized to `config.image_size` where they differ."""
@@ -42,9 +49,14 @@ class Encoder(nn.Module):
         patches = parts.patch_embeddings(image)
         tokens = torch.cat((parts.cls_token.expand(len(image), -1, -1), patches), 1)
         tokens = tokens + self._positions(side // self.config.patch)
+        registers = self.config.registers  # they stand behind the class token, without a position
+        if registers:
+            own = parts.register_tokens.expand(len(image), -1, -1)
+            tokens = torch.cat((tokens[:, :1], own, tokens[:, 1:]), 1)
         for layer in self.model.encoder.layer:
             tokens = layer(tokens)
-        return self.model.layernorm(tokens)
+        tokens = self.model.layernorm(tokens)
+        return torch.cat((tokens[:, :1], tokens[:, 1 + registers :]), 1) if registers else tokens
 
     def _positions(self, side: int) -> Float[Tensor, "1 tokens width"]:
         """The position table at `side` x `side` patches."""

@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from models.camera import Camera
 from models.config import LRMConfig
 from models.encoder import Encoder
-from models.triplane import PLANES, InputView, Rendering, Synthesizer, Triplane, density_of
+from models.triplane import PLANES, Field, InputView, Rendering, Synthesizer, Triplane, density_of
 
+Planes = Triplane | Field | Float[Tensor, "n 3 c h w"]
 WHITE = 0.02  # how far from white the background may be
 CHUNK = 1 << 17  # samples decoded at once without gradients; bounds memory whatever the image or grid size
 
 
 class LRM(nn.Module):
-    """`planes` reconstructs, `render` looks, `query` asks points."""
+    """`planes` (or `triplane`) reconstructs, `render` looks, `query` asks points."""
 
     def __init__(self, config: LRMConfig) -> None:
         super().__init__()
@@ -51,10 +52,21 @@ class LRM(nn.Module):
     def from_config(cls, config: LRMConfig) -> LRM:
         return cls(config)
 
-    def planes(self, image: Float[Tensor, "b 3 h w"], camera: Camera) -> Triplane:
-        """Reconstruct from one RGB image each, 0..1 on white, seen by `camera` (batch [b])."""
-        tokens = self.encoder(image)  # [b, 1 + patches, encoder width]
-        condition = self.camera_embedder(camera.numbers())  # [b, camera width]
+    def planes(
+        self, image: Float[Tensor, "n 3 h w"], source_camera: Camera | Float[Tensor, "n 16"]
+    ) -> Float[Tensor, "n 3 c h w"]:
+        """Reconstruct from one RGB image each, 0..1 on white, seen by `source_camera`, a `Camera` or published numbers.
+
+        What this returns is all there is of a published model; one that reads its input view (`view_channels`) needs
+        `triplane`.
+        """
+        return self.triplane(image, source_camera).planes
+
+    def triplane(self, image: Float[Tensor, "n 3 h w"], source_camera: Camera | Float[Tensor, "n 16"]) -> Triplane:
+        """The same, with what points may read from the input view."""
+        camera = _camera(source_camera)
+        tokens = self.encoder(image)  # [n, 1 + patches, encoder width]
+        condition = self.camera_embedder(camera.numbers())  # [n, camera width]
         extra = self._aligned(tokens[:, 1:], camera) if self.config.align else None
         planes = self.transformer(tokens, condition, extra)
         view = self._view(image, tokens[:, 1:], camera) if self.config.view_channels else None
@@ -79,52 +91,74 @@ class LRM(nn.Module):
         planes = [volume.movedim((1 + height, 1 + width), (1, 2)).mean(3) for width, height in PLANES]
         return torch.stack(planes, 1).flatten(1, 3)
 
+    def field(self, planes: Triplane | Float[Tensor, "n 3 c h w"], *, reference: bool = False) -> Field:
+        """Planes ready to be asked many times; every method below takes it in their place."""
+        if isinstance(planes, Tensor):
+            if self.config.view_channels:
+                raise ValueError("this model reads its input view as well: pass what `triplane` returns, not planes")
+            planes = Triplane(planes, self.config.box)
+        return self.synthesizer.field(planes, reference=reference)
+
     def rays(
         self,
-        planes: Triplane,
-        origins: Float[Tensor, "b r 3"],
-        directions: Float[Tensor, "b r 3"],
+        planes: Planes,
+        origins: Float[Tensor, "n r 3"],
+        directions: Float[Tensor, "n r 3"],
         generator: torch.Generator | None = None,
     ) -> Rendering:
         """Render single rays; see `Synthesizer.forward`."""
-        return cast(Rendering, self.synthesizer(planes, origins, directions, generator))
+        field = planes if isinstance(planes, Field) else self.field(planes)
+        return cast(Rendering, self.synthesizer(field, origins, directions, generator))
 
     def render(
         self,
-        planes: Triplane,
-        cameras: Camera,
+        planes: Planes,
+        cameras: Camera | Float[Tensor, "n v 25"],
         size: int,
         crop: tuple[int, int, int] | None = None,
-        generator: torch.Generator | None = None,
+        reference: bool = False,
+        jitter: Float[Tensor, "*numbers"] | None = None,
+        u: Float[Tensor, "*numbers"] | None = None,
     ) -> Rendering:
-        """Images of `size` pixels a side, or their (x, y, side) crop, from `cameras` (batch [b, v]).
+        """Images of `size` pixels a side, or their (x, y, side) crop, from `cameras` (batch [n, v]).
 
-        rgb [b, v, 3, h, w], depth and weight [b, v, 1, h, w].
+        rgb [n, v, 3, h, w], depth and weight [n, v, 1, h, w]. Deterministic: `jitter` (n v rays samples numbers in
+        0..1, in any shape) and `u` (n v rays importance_samples) move the samples; without them they stand in the
+        middle. `reference` renders as the published classes do, defects included; see `Synthesizer.forward`.
         """
-        origins, directions = cameras.rays(size, crop)
+        origins, directions = _camera(cameras).rays(size, crop)
         b, v, _, _ = origins.shape
         side = crop[2] if crop else size
         origins, directions = origins.flatten(1, 2), directions.flatten(1, 2)
+        count = origins.shape[1]
+        field = self.field(planes, reference=reference) if not isinstance(planes, Field) else planes
         per_ray = self.config.samples + self.config.importance_samples
-        step = origins.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // (per_ray * b))
-        parts = [
-            self.rays(planes, o, d, generator)
-            for o, d in zip(origins.split(step, 1), directions.split(step, 1), strict=True)
-        ]
-
-        def image(name: str) -> Tensor:
-            return torch.cat([getattr(part, name) for part in parts], 1).view(b, v, side, side, -1).movedim(-1, 2)
-
-        return Rendering(image("rgb"), image("depth"), image("weight"))
+        bounded = not (reference or torch.is_grad_enabled())
+        step = max(1, CHUNK // (per_ray * b)) if bounded else count
+        parts = []
+        for first in range(0, count, step):
+            part = slice(first, first + step)
+            own = [None if values is None else values.reshape(b, count, -1)[:, part] for values in (jitter, u)]
+            parts.append(
+                self.synthesizer(
+                    field, origins[:, part], directions[:, part], reference=reference, jitter=own[0], u=own[1]
+                )
+            )
+        rgb, depth, weight = (torch.cat(values, 1) for values in zip(*parts, strict=True))
+        return Rendering(*(values.view(b, v, side, side, -1).movedim(-1, 2) for values in (rgb, depth, weight)))
 
     def query(
-        self, planes: Triplane, points: Float[Tensor, "b n 3"]
-    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
-        """Colour and density of points."""
+        self, planes: Planes, points: Float[Tensor, "n p 3"]
+    ) -> tuple[Float[Tensor, "n p 1"], Float[Tensor, "n p 3"]]:
+        """Density per unit length and colour of points."""
+        field = planes if isinstance(planes, Field) else self.field(planes)
         step = points.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // len(points))
-        parts = [self.synthesizer.query(planes, part) for part in points.split(step, 1)]
-        rgb, raw = (torch.cat(values, 1) for values in zip(*parts, strict=True))
-        return rgb, density_of(raw)
+        rgb, raw = (torch.cat(values, 1) for values in zip(*map(field, points.split(step, 1)), strict=True))
+        return density_of(raw)[..., None], rgb
+
+
+def _camera(camera: Camera | Float[Tensor, "*batch numbers"]) -> Camera:
+    return camera if isinstance(camera, Camera) else Camera.from_published(camera)
 
 
 class CameraEmbedder(nn.Module):

@@ -7,17 +7,19 @@ density and colour; rays gather those into pixels. Conventions are those of the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models import fused
 from models.camera import Camera
 
 PLANES = ((0, 1), (0, 2), (2, 1))  # the coordinates along each plane's width and height: (x, y), (x, z), (z, y)
 OUTPUT_GAIN = 3.0  # of the decoder's last layer at the start: densities must reach tens soon
-EMPTY = -1e4  # raw density outside the box: one such end empties a whole segment of a ray
+EMPTY = -1e30  # raw density outside the box: one such end empties a whole segment of a ray
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ class Triplane:
         return features.view(b, 3 * c, -1).transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class Rendering:
+class Rendering(NamedTuple):
     """Rays or images, whichever was asked for: colour in 0..1, mean depth along the unit ray, accumulated opacity."""
 
     rgb: Float[Tensor, "*pixels"]
@@ -99,24 +100,77 @@ class Synthesizer(nn.Module):
 
     def forward(
         self,
-        planes: Triplane,
+        planes: Triplane | Field,
         origins: Float[Tensor, "b r 3"],
         directions: Float[Tensor, "b r 3"],
         generator: torch.Generator | None = None,
+        *,
+        reference: bool = False,
+        jitter: Float[Tensor, "b r n"] | None = None,
+        u: Float[Tensor, "b r m"] | None = None,
     ) -> Rendering:
         """Render rays with unit `directions`: rgb [b, r, 3], depth [b, r, 1], weight [b, r, 1].
 
-        `generator` jitters the samples, as training wants; without one they stand still and two calls agree.
+        `generator` jitters the samples, as training wants; without one they stand still and two calls agree. `jitter`
+        and `u`, in 0..1, are what it would draw for the coarse and the fine samples. A ray that misses the box costs
+        nothing: background, depth 0, weight 0. With `reference` it borrows its limits from the other rays instead,
+        samples may lie behind the camera, and depth is clamped over the whole call, as the published renderers do.
         """
-        near, far = box_limits(origins, directions, planes.box)
-        jitter = draw(near, self.samples, generator)
-        depths = coarse_depths(near, far, self.samples, jitter)
-        rgb, density = self._sample(planes, origins, directions, depths)
-        if self.importance_samples:
+        field = planes if isinstance(planes, Field) else self.field(planes, reference=reference)
+        jitter = draw(origins, self.samples, generator) if jitter is None else jitter
+        if self.importance_samples and u is None:
+            u = draw(origins, self.importance_samples, generator, spread=True)
+        if reference:
+            limits = borrowed_limits(*reference_limits(origins, directions, field.planes.box))
+            return self._render(field, origins, directions, limits, jitter, u, over_all_rays=True)
+        near, far = box_limits(origins, directions, field.planes.box)
+        hit = far > near
+        count = max(1, int(hit.sum(1).max()))
+        if count == hit.shape[1]:
+            return self._render(field, origins, directions, (near, far), jitter, u)
+        chosen = hit.byte().argsort(dim=1, descending=True, stable=True)[:, :count]  # the fullest row sets the width
+
+        def some(values: Tensor) -> Tensor:
+            index = chosen if values.ndim == 2 else chosen[..., None].expand(*chosen.shape, values.shape[-1])
+            return values.gather(1, index)
+
+        seen = self._render(
+            field,
+            some(origins),
+            some(directions),
+            (some(near), some(far)),
+            some(jitter),
+            None if u is None else some(u),
+        )
+        b, r = hit.shape
+        blank = (origins.new_full((b, r, 3), self.background), *origins.new_zeros(2, b, r, 1))
+        index = chosen[..., None]
+        parts = (
+            base.scatter(1, index.expand_as(part), part.to(base.dtype)) for base, part in zip(blank, seen, strict=True)
+        )
+        return Rendering(*parts)
+
+    def field(self, planes: Triplane, *, reference: bool = False) -> Field:
+        """What planes hold at points, ready to be asked."""
+        return Field(self.decoder, planes, plain=reference)
+
+    def _render(
+        self,
+        field: Field,
+        origins: Float[Tensor, "b r 3"],
+        directions: Float[Tensor, "b r 3"],
+        limits: tuple[Float[Tensor, "b r"], Float[Tensor, "b r"]],
+        jitter: Float[Tensor, "b r n"],
+        u: Float[Tensor, "b r m"] | None,
+        over_all_rays: bool = False,
+    ) -> Rendering:
+        depths = coarse_depths(*limits, self.samples, jitter)
+        rgb, density = _sample(field, origins, directions, depths)
+        if u is not None:
             with torch.no_grad():  # where to look is no matter of gradients
                 weights = march(rgb, density, depths)[0]
-                finer = importance_depths(depths, weights, draw(near, self.importance_samples, generator, spread=True))
-            finer_rgb, finer_density = self._sample(planes, origins, directions, finer)
+                finer = importance_depths(depths, weights, u)
+            finer_rgb, finer_density = _sample(field, origins, directions, finer)
             depths, order = torch.cat((depths, finer), -1).sort(-1)
             rgb = torch.cat((rgb, finer_rgb), -2).gather(-2, order[..., None].expand(*order.shape, 3))
             density = torch.cat((density, finer_density), -1).gather(-1, order)
@@ -124,27 +178,49 @@ class Synthesizer(nn.Module):
         weight = weights.sum(-1, keepdim=True)
         seen = (weights[..., None] * colours).sum(-2)
         depth = (weights * middles).sum(-1, keepdim=True) / weight
-        depth = torch.nan_to_num(depth, nan=torch.inf).minimum(depths[..., -1:])  # empty rays end at their last sample
+        # empty rays end at their last sample
+        depth = torch.nan_to_num(depth, nan=torch.inf).minimum(depths.max() if over_all_rays else depths[..., -1:])
         return Rendering(seen + (1 - weight) * self.background, depth, weight)
 
-    def query(
-        self, planes: Triplane, points: Float[Tensor, "b n 3"]
-    ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
-        """Colour and raw density of points."""
-        features = planes.look_up(points)
-        if planes.view is None:
-            return self.decoder(features)
-        seen, colours = planes.view.look_up(points)
-        return self.decoder(torch.cat((features, seen), -1), colours)
 
-    def _sample(
-        self, planes: Triplane, origins: Tensor, directions: Tensor, depths: Float[Tensor, "b r n"]
-    ) -> tuple[Float[Tensor, "b r n 3"], Float[Tensor, "b r n"]]:
-        points = (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
-        rgb, density = self.query(planes, points)
-        inside = (points.abs() <= planes.box).all(-1)
-        shape = depths.shape
-        return (rgb * inside[..., None]).view(*shape, 3), torch.where(inside, density, EMPTY).view(shape)
+def _sample(
+    field: Field, origins: Float[Tensor, "b r 3"], directions: Float[Tensor, "b r 3"], depths: Float[Tensor, "b r n"]
+) -> tuple[Float[Tensor, "b r n 3"], Float[Tensor, "b r n"]]:
+    points = (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(1, 2)
+    rgb, density = field(points)
+    inside = (points.abs() <= field.planes.box).all(-1)
+    shape = depths.shape
+    return (rgb * inside[..., None]).view(*shape, 3), torch.where(inside, density, EMPTY).view(shape)
+
+
+class Field:
+    """Colour and raw density at points of a batch of planes: look-up and decoder, fused where they can be.
+
+    `plain` asks for the two one after the other, which is what other devices and lower precisions do.
+    """
+
+    def __init__(self, decoder: Decoder, planes: Triplane, *, plain: bool = False) -> None:
+        self.decoder, self.planes = decoder, planes
+        values = planes.planes
+        self.fused = not (plain or values.device.type != "cpu" or torch.is_autocast_enabled("cpu"))
+        self.fused = self.fused and values.dtype in (torch.float32, torch.float64)
+        first, *rest = (layer for layer in decoder.net if isinstance(layer, nn.Linear))
+        if self.fused:
+            plane_features = 3 * values.shape[2]
+            self.folded = fused.fold(values, first.weight[:, :plane_features])
+            self.for_view, self.bias = first.weight[:, plane_features:], first.bias
+            self.layers = tuple(part for layer in rest for part in (layer.weight, layer.bias))
+
+    def __call__(self, points: Float[Tensor, "b n 3"]) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
+        """Colour in 0..1 and raw density."""
+        seen, colours = (None, None) if self.planes.view is None else self.planes.view.look_up(points)
+        if self.fused:
+            start = self.bias if seen is None else F.linear(seen, self.for_view, self.bias)
+            out = fused.decode(self.folded, points / self.planes.box, start, self.layers)
+        else:
+            features = self.planes.look_up(points)
+            out = self.decoder.net(features if seen is None else torch.cat((features, seen), -1))
+        return self.decoder.outputs(out, colours)
 
 
 class Decoder(nn.Module):
@@ -169,10 +245,11 @@ class Decoder(nn.Module):
         with torch.no_grad():
             linear[-1].bias[0] = density_bias
 
-    def forward(
-        self, features: Float[Tensor, "b n f"], colours: Float[Tensor, "b n c 3"] | None = None
+    def outputs(
+        self, raw: Float[Tensor, "b n outputs"], colours: Float[Tensor, "b n c 3"] | None = None
     ) -> tuple[Float[Tensor, "b n 3"], Float[Tensor, "b n"]]:
-        density, rgb, mixture = self.net(features).split((1, 3, self.mixture), -1)
+        """Colour and raw density from what `net` makes of features."""
+        density, rgb, mixture = raw.split((1, 3, self.mixture), -1)
         rgb = torch.sigmoid(rgb) * 1.002 - 0.001
         if colours is not None:
             weights = mixture.softmax(-1)[..., None, :]
@@ -203,10 +280,31 @@ def box_limits(
     return torch.where(hit, near, 0), torch.where(hit, far, 0)
 
 
+def reference_limits(
+    origins: Float[Tensor, "*b r 3"], directions: Float[Tensor, "*b r 3"], half: float
+) -> tuple[Float[Tensor, "*b r"], Float[Tensor, "*b r"]]:
+    """The published form of `box_limits`: also behind the camera; rays that miss get -1 and -2."""
+    first, second = (-half - origins) / directions, (half - origins) / directions
+    near, far = torch.minimum(first, second).amax(-1), torch.maximum(first, second).amin(-1)
+    hit = far > near
+    return torch.where(hit, near, -1), torch.where(hit, far, -2)
+
+
+def borrowed_limits(
+    near: Float[Tensor, "*b r"], far: Float[Tensor, "*b r"]
+) -> tuple[Float[Tensor, "*b r"], Float[Tensor, "*b r"]]:
+    """What the published renderers give rays that miss: from the smallest to the largest start of all rays that hit."""
+    hit = far > near
+    if not hit.any():
+        return near, far
+    return torch.where(hit, near, near[hit].min()), torch.where(hit, far, near[hit].max())
+
+
 def draw(
-    like: Float[Tensor, "*r"], count: int, generator: torch.Generator | None, spread: bool = False
+    rays: Float[Tensor, "*r 3"], count: int, generator: torch.Generator | None, spread: bool = False
 ) -> Float[Tensor, "*r n"]:
     """Numbers in 0..1 for every ray: random with a generator, else halves, or `count` evenly spread ones."""
+    like = rays[..., 0]
     if generator is not None:
         drawn = torch.rand(*like.shape, count, generator=generator, dtype=like.dtype, device=generator.device)
         return drawn.to(like.device)

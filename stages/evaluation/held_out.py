@@ -58,7 +58,7 @@ def reconstructed(model: LRM, images: Float[Tensor, "n 3 s s"], cameras: Camera,
     for row, image in enumerate(images):
         source = cameras[row][view]
         own = source.relative_to(source)
-        planes = model.planes(image[None], Camera(own.pose[None], own.intrinsics[None]))
+        planes = model.triplane(image[None], Camera(own.pose[None], own.intrinsics[None]))
         seen = model.render(planes, cameras[row].relative_to(source)[None], image.shape[-1])
         rgb.append(seen.rgb[0].clamp(0, 1))
         alpha.append(seen.weight[0, :, 0])

@@ -73,7 +73,7 @@ def write_asset(
     """Reconstruct one picture taken by `camera`. The GLB's `asset.extras` carry the model's md5."""
     own = camera.relative_to(camera)
     with torch.no_grad():
-        planes = lrm.planes(picture[None], Camera(own.pose[None], own.intrinsics[None]))
+        planes = lrm.triplane(picture[None], Camera(own.pose[None], own.intrinsics[None]))
     write_glb(extract_mesh(lrm, planes, config.mesh), mesh, {"model_md5": model_md5, "generator": "Orbitforge"})
     if video is not None:
         write_video(turntable(lrm, planes, config.turntable, radius=config.radius), video, config.turntable.rate)

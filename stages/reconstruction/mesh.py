@@ -42,7 +42,7 @@ def extract_mesh(lrm: LRM, planes: Triplane, config: MeshConfig) -> trimesh.Trim
         for x in line:  # slab by slab: memory grows with the grid's side squared, not cubed
             yz = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2)
             points = torch.cat((x.expand(len(yz), 1), yz), 1)
-            slabs.append(lrm.query(planes, points[None])[1].view(g, g).cpu())
+            slabs.append(lrm.query(planes, points[None])[0].view(g, g).cpu())
         density = torch.stack(slabs).numpy()
         if density.max() < EMPTY:
             raise InputError(
@@ -54,7 +54,7 @@ def extract_mesh(lrm: LRM, planes: Triplane, config: MeshConfig) -> trimesh.Trim
         vertices, faces, _, _ = marching_cubes(np.pad(density, 1), threshold)
         vertices = np.clip((vertices - 1) / (g - 1) * 2 - 1, -1, 1) * half
         points = torch.from_numpy(vertices.astype(np.float32)).to(line.device)
-        rgb = lrm.query(planes, points[None])[0][0].clamp(0, 1)
+        rgb = lrm.query(planes, points[None])[1][0].clamp(0, 1)
     colours = (rgb.cpu().numpy() * 255).astype(np.uint8)
     return trimesh.Trimesh(vertices, faces[:, ::-1], vertex_colors=colours, process=False)
 

@@ -104,7 +104,7 @@ def _train(
 
 def ray_loss(lrm: LRM, batch: RayBatch, config: LossConfig, generator: torch.Generator) -> dict[str, Tensor]:
     """The weighted sum of the losses on rays, and its parts."""
-    seen = lrm.rays(lrm.planes(batch.image, batch.source), batch.origins, batch.directions, generator)
+    seen = lrm.rays(lrm.triplane(batch.image, batch.source), batch.origins, batch.directions, generator)
     error = seen.rgb - batch.rgb
     parts = {
         "squared": error.square().mean(),

@@ -12,16 +12,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from models.camera import Camera
-from models.checkpoints import from_published, load, load_weights, parameter_count, save
+from models.checkpoints import load, load_published, load_weights, parameter_count, save
 from models.config import EncoderConfig, LRMConfig
+from models.encoder import Encoder
 from models.lrm import LRM
-from models.triplane import Triplane, box_limits, coarse_depths, importance_depths, march
+from models.published import Kind, config_of, to_published
+from models.triplane import (
+    EMPTY,
+    Triplane,
+    borrowed_limits,
+    box_limits,
+    coarse_depths,
+    draw,
+    importance_depths,
+    march,
+    reference_limits,
+)
 
 GOLDEN = np.load(Path(__file__).parent / "lrm_golden.npz")
-GOLDEN_ENCODER = {"image_size": 56, "table_size": 98, "patch": 14, "width": 48, "layers": 2, "heads": 3}
+SHAPES = json.loads((Path(__file__).parent / "published_shapes.json").read_text())
+"""Published name -> shape, of the four published models."""
 TINY = LRMConfig.model_validate(
     {
         "encoder": {"image_size": 16, "table_size": 16, "patch": 4, "width": 12, "layers": 1, "heads": 2},
@@ -40,25 +53,20 @@ TINY = LRMConfig.model_validate(
 DEPARTED = TINY.model_copy(update={"align": True, "view_channels": 4, "view_depths": 8, "depth_channels": 2})
 
 
-def golden_model(position_resize: str) -> LRM:
+def golden_model(position_resize: str, dtype: torch.dtype = torch.float64) -> LRM:
     """The model of the golden file: every parameter from a hash of its published name and index."""
-    config = LRMConfig.model_validate(
-        {
-            "encoder": GOLDEN_ENCODER | {"position_resize": position_resize},
-            "camera_width": 32,
-            "width": 64,
-            "layers": 2,
-            "heads": 4,
-            "plane_tokens": 8,
-            "channels": 8,
-            "samples": 8,
-            "importance_samples": 8,
-        }
-    )
     fill = json.loads(str(GOLDEN["parameter_fill_json"]))
-    model = LRM(config)
-    load_weights(model, {from_published(name): hashed(name, *how) for name, how in fill.items()}, "golden")
-    return model.double().eval()
+    weights = {name: hashed(name, *how) for name, how in fill.items()}
+    model = load_published(
+        weights,
+        "vfusion3d",
+        transformer_heads=4,
+        encoder_heads=3,
+        samples_per_ray=16,
+        image_size=56,
+        position_resize=position_resize,
+    )
+    return model.to(dtype)
 
 
 def hashed(name: str, kind: str, scale: float, shape: list[int]) -> torch.Tensor:
@@ -77,35 +85,179 @@ def golden(name: str) -> torch.Tensor:
     return torch.from_numpy(GOLDEN[name]).double()
 
 
-@pytest.mark.parametrize(("resize", "folder", "near"), [("size", "f64", 1e-9), ("scale", "f32/hf4", 2e-5)])
+CASES = [
+    ("size", "f64", torch.float64, 1e-9),
+    ("size", "f64", torch.float32, 2e-5),
+    ("size", "f32", torch.float32, 2e-5),
+    ("scale", "f32/hf4", torch.float32, 2e-5),
+]
+
+
+def close(ours: torch.Tensor, name: str, near: float) -> None:
+    torch.testing.assert_close(ours.double().reshape(GOLDEN[name].shape), golden(name), atol=near, rtol=0)
+
+
+@pytest.mark.parametrize(("resize", "folder", "dtype", "near"), CASES)
 @torch.no_grad()
-def test_published_numbers(resize: str, folder: str, near: float) -> None:
-    lrm = golden_model(resize)
-    tokens = lrm.encoder(golden("in/image"))
-    torch.testing.assert_close(tokens, golden(f"{folder}/image_feats"), atol=near, rtol=0)
-    planes = lrm.planes(golden("in/image"), Camera.from_published(golden("in/source_camera")))
-    torch.testing.assert_close(planes.planes, golden(f"{folder}/planes"), atol=near, rtol=0)
-    views = lrm.render(planes, Camera.from_published(golden("in/render_cameras")), 16)
-    torch.testing.assert_close(views.rgb, golden(f"{folder}/det/images_rgb"), atol=near, rtol=0)
-    torch.testing.assert_close(views.weight, golden(f"{folder}/det/images_weight"), atol=near, rtol=0)
-    seen = views.weight > 0  # the published depth of a ray that meets nothing depends on the other rays of the call
+def test_published_numbers(resize: str, folder: str, dtype: torch.dtype, near: float) -> None:
+    lrm = golden_model(resize, dtype)
+    image, source, cameras = (golden(f"in/{name}").to(dtype) for name in ("image", "source_camera", "render_cameras"))
+    close(lrm.encoder(image), f"{folder}/image_feats", near)
+    planes = lrm.planes(image, source)
+    close(planes, f"{folder}/planes", near)
+    assert torch.equal(planes, lrm.planes(image, Camera.from_published(source)))
+    rgb, depth, weight = lrm.render(planes, cameras, 16, reference=True)
+    close(rgb, f"{folder}/det/images_rgb", near)
+    close(depth, f"{folder}/det/images_depth", near)
+    close(weight, f"{folder}/det/images_weight", near)
+    ours = lrm.render(planes, Camera.from_published(cameras), 16)
+    close(ours.rgb, f"{folder}/det/images_rgb", near)
+    close(ours.weight, f"{folder}/det/images_weight", near)
+    seen = ours.weight > 0  # the published depth of a ray that meets nothing depends on the other rays of the call
     assert seen.float().mean() > 0.99
-    torch.testing.assert_close(views.depth[seen], golden(f"{folder}/det/images_depth")[seen], atol=near, rtol=0)
+    assert (ours.depth - golden(f"{folder}/det/images_depth"))[seen].abs().max() < near
 
 
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
 @torch.no_grad()
-def test_published_crop_and_points() -> None:
-    lrm = golden_model("size")
-    planes = lrm.planes(golden("in/image"), Camera.from_published(golden("in/source_camera")))
-    crop = lrm.render(planes, Camera.from_published(golden("in/render_cameras")), 16, (3, 5, 8))
-    torch.testing.assert_close(crop.rgb, golden("f64/crop/images_rgb"), atol=1e-9, rtol=0)
-    rgb, density = lrm.query(planes, golden("in/points"))
-    torch.testing.assert_close(rgb, golden("f64/points/rgb"), atol=1e-9, rtol=0)
-    torch.testing.assert_close(density[..., None], golden("f64/points/sigma"), atol=1e-9, rtol=0)
+def test_published_steps(dtype: torch.dtype, near: float) -> None:
+    """Camera embedding, rays, both sets of depths, coarse weights, a crop, points and a grid."""
+    lrm = golden_model("size", dtype)
+    image, source, cameras, points, jitter, u = (
+        golden(f"in/{name}").to(dtype) for name in ("image", "source_camera", "render_cameras", "points", "jitter", "u")
+    )
+    close(lrm.camera_embedder(source), "f64/camera_embedding", near)
+    origins, directions = (part.flatten(0, 1) for part in Camera.from_published(cameras).rays(16))
+    close(origins, "f64/ray_origins", near)
+    close(directions, "f64/ray_directions", near)
+    limits = reference_limits(origins, directions, 1.0)
+    close(limits[0], "f64/ray_near", near)
+    close(limits[1], "f64/ray_far", near)
+    planes = lrm.planes(image, source)
+    triplane = Triplane(planes)
+    for case, own_jitter, own_u in (
+        ("det", draw(origins, 8, None), draw(origins, 8, None, spread=True)),
+        ("noise", jitter[..., 0], u.view(2, 256, 8)),
+    ):
+        depths = coarse_depths(*borrowed_limits(*limits), 8, own_jitter)
+        close(depths, f"f64/{case}/depths_coarse", near)
+        along = (origins[:, :, None] + depths[..., None] * directions[:, :, None]).flatten(0, 2)
+        colour, density = lrm.synthesizer.field(triplane)(along[None])
+        inside = (along.abs() <= 1).all(-1)
+        density = torch.where(inside, density[0], EMPTY).view(depths.shape)
+        weights, _, _ = march((colour[0] * inside[:, None]).view(*depths.shape, 3), density, depths)
+        close(weights, f"f64/{case}/coarse_weights", near)
+        close(importance_depths(depths, weights, own_u), f"f64/{case}/depths_fine", near)
+    for reference in (True, False):
+        noisy = lrm.render(planes, cameras, 16, reference=reference, jitter=jitter, u=u)
+        close(noisy.rgb, "f64/noise/images_rgb", near)
+        close(noisy.weight, "f64/noise/images_weight", near)
+        crop = lrm.render(planes, cameras, 16, (3, 5, 8), reference=reference)
+        close(crop.rgb, "f64/crop/images_rgb", near)
+        close(crop.weight, "f64/crop/images_weight", near)
+        if reference:
+            close(noisy.depth, "f64/noise/images_depth", near)
+            close(crop.depth, "f64/crop/images_depth", near)
+    close(triplane.look_up(points).unflatten(2, (3, -1)).transpose(1, 2), "f64/points/features", near)
+    density, rgb = lrm.query(planes, points)
+    assert density.shape == (1, 64, 1)
+    close(rgb, "f64/points/rgb", near)
+    close(density, "f64/points/sigma", near)
+    line = torch.linspace(-1, 1, 9, dtype=dtype)
+    grid = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), -1).view(1, -1, 3)
+    close(lrm.query(planes, grid)[0], "f64/grid9/sigma", near)
 
 
 def test_published_size() -> None:
     assert parameter_count(lambda: LRM(LRMConfig())) == 452_135_700
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_published_models_match_parameter_for_parameter(kind: Kind) -> None:
+    """On the meta device, both ways: our model has the published names and shapes, and those load."""
+    weights = {name: torch.empty(shape, device="meta") for name, shape in SHAPES[kind].items()}
+    with torch.device("meta"):
+        model = LRM.from_config(config_of(kind))
+    own = to_published(model.state_dict(), kind)
+    assert {name: list(tensor.shape) for name, tensor in own.items()} == SHAPES[kind]
+    assert load_published(weights, kind).config == model.config
+    assert sum(p.numel() for p in model.parameters()) == sum(int(np.prod(shape)) for shape in SHAPES[kind].values())
+
+
+def test_vfusion3d_with_the_names_of_transformers_5() -> None:
+    with torch.device("meta"):
+        model = LRM(LRMConfig())
+    old, new = (to_published(model.state_dict(), "vfusion3d", transformers=version) for version in (4, 5))
+    assert "encoder.model.encoder.layer.3.attention.attention.query.weight" in old
+    assert "encoder.model.encoder.layer.3.attention.q_proj.weight" in new
+    assert {name: list(t.shape) for name, t in old.items()} == SHAPES["vfusion3d"]
+    for weights in (old, new):
+        assert load_published(weights).config == LRMConfig()
+
+
+@torch.no_grad()
+def test_an_openlrm_checkpoint_is_the_model_it_was_saved_from() -> None:
+    """Names, the order of query, key and value, registers, and equal widths of image and model."""
+    torch.manual_seed(0)
+    encoder = {"image_size": 16, "table_size": 16, "patch": 4, "width": 12, "layers": 1, "heads": 2, "registers": 4}
+    config = TINY.model_copy(
+        update={"encoder": EncoderConfig.model_validate(encoder | {"normalise": "none", "position_resize": "scale"})}
+    )
+    lrm = LRM(config).eval()
+    weights = to_published(lrm.state_dict(), "openlrm-small")
+    assert "encoder.model.blocks.0.attn.qkv.weight" in weights
+    assert "transformer.layers.0.cross_attn.in_proj_weight" in weights
+    again = load_published(
+        weights,
+        "openlrm-small",
+        transformer_heads=2,
+        encoder_heads=2,
+        samples=8,
+        importance_samples=0,
+        image_size=16,
+    )
+    assert again.config == config
+    image, camera = torch.rand(1, 3, 16, 16), Camera.orbit(1, 20.0)
+    assert torch.equal(again.planes(image, camera), lrm.planes(image, camera))
+
+
+@torch.no_grad()
+def test_registers_take_part_and_are_dropped() -> None:
+    torch.manual_seed(0)
+    config = TINY.encoder.model_copy(update={"registers": 4, "normalise": "none", "layers": 2})
+    encoder = Encoder(config).eval()
+    torch.nn.init.normal_(encoder.model.embeddings.register_tokens)
+    image = torch.rand(2, 3, 16, 16)
+    whole = encoder.model(image).last_hidden_state  # class token, registers, patches
+    torch.testing.assert_close(encoder(image), torch.cat((whole[:, :1], whole[:, 5:]), 1))
+
+
+def test_checkpoints_that_are_none_are_told(tmp_path: Path) -> None:
+    fill = json.loads(str(GOLDEN["parameter_fill_json"]))
+    weights = {name: hashed(name, *how) for name, how in fill.items()}
+    heads = {"transformer_heads": 4, "encoder_heads": 3}
+    missing = {name: tensor for name, tensor in weights.items() if name != "transformer.norm.bias"}
+    with pytest.raises(ValueError, match=r"transformer\.norm\.bias is missing, \(64,\) belongs there"):
+        load_published(missing, **heads)
+    odd = weights | {"transformer.layers.1.mlp.0.bias": torch.zeros(7)}
+    with pytest.raises(ValueError, match=r"mlp\.0\.bias has shape \(7,\), \(256,\) belongs there"):
+        load_published(odd, **heads)
+    with pytest.raises(ValueError, match=r"ema\.step \(1,\) is unknown"):
+        load_published(weights | {"ema.step": torch.zeros(1)}, **heads)
+    with pytest.raises(ValueError, match=r"cls_token is missing, \(1, 1, 768\) belongs there.*more"):
+        load_published({"conv1.weight": torch.zeros(3)})
+    with pytest.raises(ValueError, match="no published model 'triposr'"):
+        load_published(weights, "triposr")
+    (tmp_path / "torn.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(ValueError, match=r"torn\.safetensors cannot be read as safetensors"):
+        load_published(tmp_path / "torn.safetensors")
+    torch.save(weights, tmp_path / "pickled.pt")
+    with pytest.raises(ValueError, match=r"pickled\.pt is a pickle"):
+        load_published(tmp_path / "pickled.pt")
+    with pytest.raises(ValueError, match="is no file"):
+        load_published(tmp_path / "absent.safetensors")
+    save_file(weights, tmp_path / "model.safetensors")
+    assert load_published(tmp_path, **heads).config.width == 64
 
 
 def test_departures_are_extra_parameters_only() -> None:
@@ -173,7 +325,7 @@ def test_rendering_is_deterministic_and_independent_of_chunks(
     torch.manual_seed(0)
     lrm = LRM(config).eval()
     image, camera = torch.rand(2, 3, 16, 16), Camera.orbit(2, 20.0)
-    planes = lrm.planes(image, camera)
+    planes = lrm.triplane(image, camera)
     ring = Camera.orbit(3, 10.0)
     cameras = Camera(ring.pose.expand(2, -1, -1, -1), ring.intrinsics.expand(2, -1, -1))
     whole = lrm.render(planes, cameras, 12)
@@ -200,7 +352,7 @@ def test_a_view_reads_the_pixel_that_sees_a_point() -> None:
     """A point reads the colour of the input pixel on whose ray it lies, at any depth."""
     lrm = LRM(DEPARTED)
     image, camera = torch.rand(1, 3, 16, 16), Camera.orbit(1, 25.0)
-    view = lrm.planes(image, camera).view
+    view = lrm.triplane(image, camera).view
     assert view is not None
     origins, directions = camera.rays(16)
     for depth in (1.0, 1.6):
@@ -213,7 +365,7 @@ def test_points_read_features_of_their_own_depth() -> None:
     """Features that hold their depth's number are read back as the depth of points along a pixel's ray."""
     lrm = LRM(DEPARTED)
     camera = Camera.orbit(1, 25.0)
-    view = lrm.planes(torch.rand(1, 3, 16, 16), camera).view
+    view = lrm.triplane(torch.rand(1, 3, 16, 16), camera).view
     assert view is not None
     assert view.deep is not None
     layers = (torch.arange(8) + 0.5) / 8 * 2 - 1

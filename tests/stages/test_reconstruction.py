@@ -274,7 +274,8 @@ def ball(box: float, radius: float) -> tuple[Any, Triplane]:
 
     def query(_: Triplane, points: Tensor) -> tuple[Tensor, Tensor]:
         red = (points[..., 2:] > 0).float()
-        return torch.cat((red, torch.zeros_like(red), 1 - red), -1), 10 * (radius - points.norm(dim=-1)).clamp(min=0)
+        density = 10 * (radius - points.norm(dim=-1, keepdim=True)).clamp(min=0)
+        return density, torch.cat((red, torch.zeros_like(red), 1 - red), -1)
 
     return SimpleNamespace(query=query), Triplane(torch.zeros(1, 3, 1, 2, 2), box)
 
