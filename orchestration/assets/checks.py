@@ -73,6 +73,30 @@ def few_quarantined(step: Step, at_most: float = 0.1) -> dg.AssetChecksDefinitio
     return check
 
 
+def cameras_fit(step: Step, archive: str, every: int = 4) -> dg.AssetChecksDefinition:
+    """Stored cameras belong to stored views, tried on a few samples of each shard; `orbitforge validate` tries all."""
+
+    @dg.asset_check(
+        asset=step.name,
+        name="cameras_fit",
+        blocking=True,
+        description="Rays of object pixels meet what the other views show: no camera is turned, swapped or mirrored.",
+    )
+    def check() -> dg.AssetCheckResult:
+        from stages.rendering.validate import validate
+        from stages.shards import read_shard
+
+        wrong: list[str] = []
+        tried = 0
+        for shard, folder in _folders(step):
+            for sample in islice(read_shard(folder / archive), 0, SAMPLES_LOOKED_AT * every, every):
+                tried += 1
+                wrong += [f"{shard}: {problem.id}: {problem.found}" for problem in validate(sample)][:1]
+        return _result(wrong, samples=tried)
+
+    return check
+
+
 def loss_is_finite(step: Step) -> dg.AssetChecksDefinition:
     """Every value in the training curve is a number, and there is a curve."""
 

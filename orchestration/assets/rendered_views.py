@@ -3,7 +3,7 @@
 import dagster as dg
 
 from orchestration.artifacts import materialise
-from orchestration.assets.checks import every_sample_accounted_for, few_quarantined
+from orchestration.assets.checks import cameras_fit, every_sample_accounted_for, few_quarantined
 from orchestration.assets.declare import Events, declared
 from orchestration.assets.previews import all_objects, contact_sheet, reasons
 from orchestration.steps import Step, Work
@@ -40,3 +40,4 @@ def rendered_views(context: dg.AssetExecutionContext) -> Events:
 
 complete = every_sample_accounted_for(STEP, "views.tar", row="object")
 good = few_quarantined(STEP)
+cameras = cameras_fit(STEP, "views.tar")
