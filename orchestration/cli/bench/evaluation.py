@@ -32,7 +32,11 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="orbitforge-bench-") as folder:
         tables = [pl.read_parquet(finished)] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
     by_seed = [
-        table.group_by("method", "object").mean().group_by("method").mean().select("method", "foreground_psnr", "iou")
+        table.select("method", "object", "foreground_psnr", "iou")
+        .group_by("method", "object")
+        .mean()
+        .group_by("method")
+        .agg(pl.col("foreground_psnr", "iou").mean())
         for table in tables
     ]
 
