@@ -32,7 +32,11 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="orbitforge-bench-") as folder:
         tables = [pl.read_parquet(finished)] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
     by_seed = [
-        table.group_by("method", "object").mean().group_by("method").mean().select("method", "foreground_psnr", "iou")
+        table.select("method", "object", "foreground_psnr", "iou")
+        .group_by("method", "object")
+        .mean()
+        .group_by("method")
+        .agg(pl.col("foreground_psnr", "iou").mean())
         for table in tables
     ]
 
@@ -44,7 +48,9 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         spread = float(values.max() - values.min()) / 2
         return Row(f"{method}: {figure}", unit, float(values.mean()), peer, target, spread, at_least=True)
 
-    mean_image, copied = (over_seeds(name, "foreground_psnr").mean() for name in ("mean image", "copy of the input"))
+    mean_image, copied = (
+        float(over_seeds(name, "foreground_psnr").mean()) for name in ("mean image", "copy of the input")
+    )
     pretrained = float(over_seeds("lrm_pretrained", "foreground_psnr").mean())
     return [
         row("lrm_finetuned", "foreground_psnr", "dB", pretrained, max(mean_image, copied) + LEAD),

@@ -1,0 +1,41 @@
+"""The bench over seeds: means over objects, then over seeds, ready for JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orchestration.cli.bench import evaluation
+from orchestration.errors import OrbitforgeError
+
+METHODS = ("lrm_finetuned", "lrm_pretrained", "mean image", "copy of the input")
+
+
+def table(better: float) -> pl.DataFrame:
+    rows = [
+        {"method": method, "id": f"{name}-0-{orbit}", "object": name, "psnr": 0.0, "foreground_psnr": value, "iou": 0.5}
+        for number, method in enumerate(METHODS)
+        for name, orbit, value in (("a", 0, 9.0), ("a", 1, 11.0), ("b", 0, 20.0 + better * (number == 0)))
+    ]
+    return pl.DataFrame(rows)
+
+
+def test_every_object_and_every_seed_counts_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
+    home = tmp_path / "data" / "tiny" / "lrm_finetuned"
+    with pytest.raises(OrbitforgeError, match=r"metrics\.parquet is missing"):
+        evaluation.measure(print)
+    home.mkdir(parents=True)
+    table(0.0).write_parquet(home / "metrics.parquet")
+    monkeypatch.setattr(evaluation, "_trained", lambda home, seed, folder, report: table(6.0 * seed))
+    rows = json.loads(json.dumps([row.as_json() for row in evaluation.measure(print)]))
+    first = rows[0]
+    assert first["work"] == "lrm_finetuned: foreground_psnr"
+    assert first["ours"] == pytest.approx(15 + (0 + 3 + 6) / 3)
+    assert first["max_diff"] == pytest.approx(3)
+    assert first["target"] == pytest.approx(15 + 4)
+    assert first["met"] is False
+    assert rows[-1]["ours"] == pytest.approx(0.5)
