@@ -91,7 +91,8 @@ def render_command(
         ]
         if not items:
             raise OrbitforgeError(f"{', '.join(sources)}: no mesh there; .glb, .gltf, .obj, .ply, .stl, .sh3f are read")
-        rows = collection_rows(screened(items, licences), shard_size, known_shards(output / "objects.parquet"))
+        known = known_shards(output / "objects.parquet")
+        rows = collection_rows(screened(items, licences), shard_size, known, limits)
         _write(rows.drop("file"), output / "objects.parquet")  # where a file lay is nobody's business later
         jobs = _jobs(rows, output, config, seed, limits)
         waiting = [job for job in jobs if not job.done()]

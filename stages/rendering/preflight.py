@@ -89,12 +89,20 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 
 def _obj_names(path: Path) -> Iterator[tuple[str, str]]:
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1024]:
-        raise MeshError("unreadable: UTF-16 or binary, an OBJ is ASCII or UTF-8")
-    used = {name.decode(errors="replace").strip() for name in re.findall(rb"(?m)^\s*usemtl[ \t]+(.+?)\s*$", data)}
-    for library in dict.fromkeys(re.findall(rb"(?m)^\s*mtllib[ \t]+(.+?)\s*$", data)):
-        name = library.decode(errors="replace")
+    libraries: dict[str, None] = {}
+    used: set[str] = set()
+    with path.open("rb") as file:
+        head = file.read(1024)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
+            raise MeshError("unreadable: UTF-16 or binary, an OBJ is ASCII or UTF-8")
+        file.seek(0)
+        for line in file:
+            key, *rest = line.split(maxsplit=1)[:2] or [b""]
+            if rest and key == b"mtllib":
+                libraries[rest[0].decode(errors="replace").strip()] = None
+            elif rest and key == b"usemtl":
+                used.add(" ".join(rest[0].decode(errors="replace").split()))
+    for name in libraries:
         yield "materials", name
         if file := _inside(path.parent, name):
             yield from _textures(file, used)
