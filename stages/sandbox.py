@@ -27,6 +27,8 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 START_SECONDS = 120
+STOPPED = ("too slow", "too much memory", "crashed")
+"""How a SandboxError begins."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 

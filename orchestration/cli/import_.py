@@ -71,6 +71,12 @@ def _write_prompts(folder: Path, count: int | None, console: Console) -> None:
     path = folder / "prompts.parquet"
     objects = pl.read_parquet(folder / "objects.parquet")
     training = len(objects.filter(pl.col("split") == TRAIN))
+    if not training:
+        console.print(
+            f"none of {len(objects)} objects is for training: splits follow makers, so take in works of more of them",
+            style="yellow",
+            soft_wrap=True,
+        )
     if path.exists() or not training:
         return
     prompts = make_prompts(objects, count or 2 * training, PROMPTS_A_SHARD)

@@ -27,7 +27,7 @@ from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import summary, write_manifest
 from stages.rendering.overview import overview
 from stages.rendering.views import render_shard
-from stages.sandbox import Limits
+from stages.sandbox import STOPPED, Limits
 
 UNFINISHED, UNPACKED = ".unfinished", ".unpacked"
 CODE = ("stages.rendering.views",)
@@ -49,9 +49,18 @@ class Job:
     def folder(self) -> Path:
         return self.output / "shards" / self.shard
 
+    @property
+    def mark(self) -> dict[str, Any]:
+        return {"version": self.version, "limits": vars(self.limits)}
+
     def done(self) -> bool:
-        mark = self.folder / "done.json"
-        return mark.is_file() and json.loads(mark.read_text())["version"] == self.version
+        """Whether the shard is there; one with objects that other limits stopped is not."""
+        file = self.folder / "done.json"
+        mark = json.loads(file.read_text()) if file.is_file() else {}
+        if mark.get("version") != self.version or mark == self.mark:
+            return mark == self.mark
+        reasons = pl.read_parquet(self.folder / "quarantine.parquet")["reason"]
+        return not reasons.is_in(STOPPED).any()
 
 
 def render_command(
@@ -82,8 +91,9 @@ def render_command(
         ]
         if not items:
             raise OrbitforgeError(f"{', '.join(sources)}: no mesh there; .glb, .gltf, .obj, .ply, .stl, .sh3f are read")
-        rows = collection_rows(screened(items, licences), shard_size, known_shards(output / "objects.parquet"))
-        _write(rows, output / "objects.parquet")
+        known = known_shards(output / "objects.parquet")
+        rows = collection_rows(screened(items, licences), shard_size, known, limits)
+        _write(rows.drop("file"), output / "objects.parquet")  # where a file lay is nobody's business later
         jobs = _jobs(rows, output, config, seed, limits)
         waiting = [job for job in jobs if not job.done()]
         if len(waiting) < len(jobs):
@@ -149,7 +159,7 @@ def render_job(job: Job, report: Report) -> None:
     aside.mkdir(parents=True)
     render_shard(job.rows, Path(), aside, job.config, seed=job.seed, report=report, limits=job.limits)
     overview(aside / "views.tar").save(aside / "overview.png")
-    (aside / "done.json").write_text(json.dumps({"version": job.version}))
+    (aside / "done.json").write_text(json.dumps(job.mark))
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.parent.mkdir(exist_ok=True)
     aside.replace(job.folder)

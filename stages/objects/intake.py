@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from stages.objects.collections.item import Item
-from stages.objects.convert import convert
+from stages.objects.convert import Converted, convert
 from stages.objects.sources import COLUMNS, OBJECTS, describe_objects
 from stages.rendering.config import RenderingConfig
 from stages.rendering.loader import sandboxed
@@ -61,10 +61,10 @@ def take_in(
     shapes = {notes[id_]["geometry"]: id_ for id_ in before["id"] if "geometry" in notes.get(id_, {})}
     records: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
-    with Sandbox(convert, limits) as converter:
+    with Sandbox(convert, limits) as converter, Sandbox(content_md5, limits) as md5_of:
         for number, item in enumerate(items):
             try:
-                note = _taken(item, folder, notes, converter)
+                note = _taken(item, folder, notes, converter, md5_of)
                 first = shapes.setdefault(note["geometry"], item.id)
                 if first != item.id:
                     (folder / "meshes" / f"{item.id}.glb").unlink(missing_ok=True)
@@ -89,11 +89,17 @@ def take_in(
     return Intake(len(table), len(records), dict(counts.iter_rows()))
 
 
-def _taken(item: Item, folder: Path, notes: dict[str, dict[str, Any]], converter: Sandbox[..., Any]) -> dict[str, Any]:
+def _taken(
+    item: Item,
+    folder: Path,
+    notes: dict[str, dict[str, Any]],
+    converter: Sandbox[..., Converted],
+    md5_of: Sandbox[[Path], str],
+) -> dict[str, Any]:
     """Faces and geometry of the item, whose GLB lies in the folder afterwards. Raises MeshError."""
     if item.reason or item.path is None:
         raise MeshError(item.reason or "unreadable: there is no file")
-    key = content_md5(item.path)
+    key = sandboxed(md5_of, item.path)
     note = notes.get(item.id, {})
     target = folder / "meshes" / f"{item.id}.glb"
     if note.get("key") == key and (target.is_file() or "reason" in note):

@@ -6,6 +6,7 @@ Loaders allocate what a header asks for, follow any path, and pass over a textur
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -88,12 +89,20 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 
 def _obj_names(path: Path) -> Iterator[tuple[str, str]]:
-    data = path.read_bytes()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:1024]:
-        raise MeshError("unreadable: UTF-16 or binary, an OBJ is ASCII or UTF-8")
-    used = {name.decode(errors="replace").strip() for name in re.findall(rb"(?m)^\s*usemtl[ \t]+(.+?)\s*$", data)}
-    for library in dict.fromkeys(re.findall(rb"(?m)^\s*mtllib[ \t]+(.+?)\s*$", data)):
-        name = library.decode(errors="replace")
+    libraries: dict[str, None] = {}
+    used: set[str] = set()
+    with path.open("rb") as file:
+        head = file.read(1024)
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in head:
+            raise MeshError("unreadable: UTF-16 or binary, an OBJ is ASCII or UTF-8")
+        file.seek(0)
+        for line in file:
+            key, *rest = line.split(maxsplit=1)[:2] or [b""]
+            if rest and key == b"mtllib":
+                libraries[rest[0].decode(errors="replace").strip()] = None
+            elif rest and key == b"usemtl":
+                used.add(" ".join(rest[0].decode(errors="replace").split()))
+    for name in libraries:
         yield "materials", name
         if file := _inside(path.parent, name):
             yield from _textures(file, used)
@@ -110,16 +119,17 @@ def _textures(library: Path, used: set[str]) -> Iterator[tuple[str, str]]:
             name = rest.strip()
             yield "textures", name
             if file := _inside(library.parent, name):
-                _refuse_broken_picture(file)
+                _refuse_broken_picture(file, name)
 
 
-def _refuse_broken_picture(file: Path) -> None:
+def _refuse_broken_picture(file: Path | io.BytesIO, name: str) -> None:
+    """By its header; a loader would render the object without it."""
     try:
         Image.open(file).close()
-    except OSError as error:
-        raise MeshError(f"missing textures: {file.name} is no picture") from error
     except Image.DecompressionBombError as error:
-        raise MeshError(f"refused: {file.name} is too large a picture") from error
+        raise MeshError(f"refused: {name} is too large a picture") from error
+    except (OSError, ValueError) as error:
+        raise MeshError(f"missing textures: {name} is no picture") from error
 
 
 # glTF
@@ -162,12 +172,16 @@ def _gltf_names(path: Path) -> Iterator[tuple[str, str]]:
             uri = str(each.get("uri", ""))
             if uri and not uri.startswith("data:"):
                 yield kind, unquote(uri)
+                if kind == "textures" and (file := _inside(path.parent, unquote(uri))):
+                    _refuse_broken_picture(file, unquote(uri))
 
 
 def _gltf_counts(path: Path) -> None:
     document = _document(path)
     try:
         _refuse_loops(document.get("nodes", []))
+        if path.suffix.lower() == ".glb":
+            _refuse_broken_pictures(path, document)
         views = document.get("bufferViews", [])
         for number, accessor in enumerate(document.get("accessors", [])):
             count, view = int(accessor["count"]), accessor.get("bufferView")
@@ -177,6 +191,18 @@ def _gltf_counts(path: Path) -> None:
                 raise MeshError(f"absurd counts: accessor {number} asks for {size} bytes of {room}")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
+
+
+def _refuse_broken_pictures(path: Path, document: dict[str, Any]) -> None:
+    """The pictures inside of a GLB."""
+    with path.open("rb") as file:
+        start = 20 + int.from_bytes(file.read(20)[12:16], "little") + 8
+        for number, picture in enumerate(document.get("images", [])):
+            if (view := picture.get("bufferView")) is None:
+                continue
+            where = document["bufferViews"][view]
+            file.seek(start + int(where.get("byteOffset", 0)))
+            _refuse_broken_picture(io.BytesIO(file.read(int(where["byteLength"]))), f"picture {number}")
 
 
 def _refuse_loops(nodes: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from orchestration import assets, pipeline
 from orchestration.assets import previews
-from orchestration.assets.checks import every_sample_accounted_for, loss_is_finite
+from orchestration.assets.checks import every_sample_accounted_for, few_quarantined, loss_is_finite
 from orchestration.steps import Step, Work
 from orchestration.versions import code_modules
 from stages.shards import Sample, write_shard
@@ -92,6 +92,15 @@ def test_a_blank_picture_is_named(checked):
     assert "000: ape-0 is blank" in result.description
 
 
+@pytest.mark.parametrize(("at_most", "passed"), [(0.1, False), (0.5, True)])
+def test_the_quarantined_are_counted_by_reason_against_a_threshold(checked, at_most, passed):
+    shard(checked, "000", ["ape"], {"bee": "no faces"})
+    result = verdict(few_quarantined(STEP, at_most))
+    assert result.passed is passed
+    assert result.description == f"1 of {len(pipeline.current().table('objects'))} are quarantined: 1 no faces"
+    assert result.metadata["reason: no faces"].value == 1
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [([1.0, 0.5], "all is well"), ([1.0, float("nan")], "loss is nan at step 1"), ([], "training.parquet is empty")],
@@ -126,6 +135,21 @@ def test_a_contact_sheet_shows_the_first_samples(work):
     sheet = Image.open(work.scratch / "preview" / "views.png")
     assert sheet.size == (previews.VIEWS * previews.SIDE, previews.SAMPLES * previews.SIDE)
     assert np.asarray(sheet)[-previews.SIDE :, -previews.SIDE :].std() > 0
+
+
+def test_an_overview_reasons_and_histograms_are_shown(work):
+    pictures = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 4), dtype=np.uint8)
+    write_shard(work.output / "views.tar", [Sample(f"s{n:02d}", pictures, CAMERAS) for n in range(13)])
+    previews.all_objects(work, "views.tar")
+    folder = work.scratch / "preview"
+    assert Image.open(folder / "views_overview.png").size == (12 * 96, 2 * 96)
+    pl.DataFrame({"id": ["bee"], "reason": ["no faces"], "error": ["points"]}).write_parquet(
+        work.output / "quarantine.parquet"
+    )
+    previews.reasons(work)
+    assert "| bee | no faces | points |" in (folder / "quarantined.md").read_text()
+    previews.histograms(work, pl.DataFrame({"elevation": [1.0, None, 30.0]}), {"elevation": "degrees"})
+    assert np.asarray(Image.open(folder / "histograms.png")).std() > 0
 
 
 def test_curves_and_figures_of_a_training(work):

@@ -41,7 +41,7 @@ def hashes(output: Path) -> dict[str, str]:
     return {
         path.relative_to(output).as_posix(): md5(path.read_bytes()).hexdigest()
         for path in sorted(output.rglob("*"))
-        if path.is_file() and path.name != "objects.parquet"
+        if path.is_file()
     }
 
 
@@ -152,3 +152,24 @@ def test_an_import_of_nothing_good_fails(tmp_path: Path) -> None:
     result = invoke("import", tmp_path / "in", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "nothing was taken in" in result.stderr
+
+
+def test_what_a_limit_stopped_is_tried_again_with_another(
+    meshes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert render(meshes, out).exit_code == 0
+    shard = next(folder for folder in (out / "shards").iterdir() if not len(read_broken(folder)))
+    stopped = pl.DataFrame({"id": ["box"], "reason": ["too slow"], "error": ["more than 60 s"]})
+    stopped.write_parquet(shard / "quarantine.parquet")
+    made: list[str] = []
+    render_job = command.render_job
+    monkeypatch.setattr(command, "render_job", lambda job, report: (made.append(job.shard), render_job(job, report)))
+    assert render(meshes, out).exit_code == 0
+    assert made == []
+    assert render(meshes, out, "--seconds", 90).exit_code == 0
+    assert made == [shard.name]
+
+
+def read_broken(folder: Path) -> pl.DataFrame:
+    return pl.read_parquet(folder / "quarantine.parquet")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import trimesh
+from PIL import Image
 
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 POINTS = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=np.float32).tobytes()
@@ -86,6 +87,11 @@ def write_awkward(folder: Path) -> dict[str, str]:
     (folder / "chunk.glb").write_bytes(struct.pack("<4sIIII", b"glTF", 2, 24, 2**31, 0) + b"{}  ")
     (folder / "count.stl").write_bytes(b"\0" * 80 + struct.pack("<I", 4_000_000_000) + b"\0" * 50)
     (folder / "points.ply").write_bytes(trimesh.PointCloud(np.random.rand(5, 3)).export(file_type="ply"))
+    squares = trimesh.creation.box()
+    material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.new("RGB", (8, 8)))
+    squares.visual = trimesh.visual.TextureVisuals(uv=squares.vertices[:, :2], material=material)
+    textured = squares.export(file_type="glb")
+    (folder / "textured.glb").write_bytes(textured.replace(b"\x89PNG", b"\x89XXX"))
     layers = trimesh.util.concatenate([trimesh.Trimesh(np.eye(3), [[0, 1, 2]], process=False)] * 12_000)
     (folder / "layers.stl").write_bytes(layers.export(file_type="stl"))
     things = [trimesh.creation.box().apply_translation((4 * x, 0, 4 * y)) for x in range(4) for y in range(4)]
@@ -96,6 +102,7 @@ def write_awkward(folder: Path) -> dict[str, str]:
         "chunk.glb": "absurd counts",
         "count.stl": "absurd counts",
         "points.ply": "no faces",
+        "textured.glb": "missing textures",
         "layers.stl": "absurd counts",
         "scene.ply": "a scene rather than an object",
     }

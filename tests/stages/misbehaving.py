@@ -39,6 +39,10 @@ def behave(how: str) -> str:
     return f"{how} in {os.getpid()}"
 
 
+def never(*_: object) -> None:
+    raise AssertionError("it should not be called")
+
+
 def load_or_not(path: Path, config: RenderingConfig, rotation: list[float] | None = None) -> Loaded:
     behave(path.stem)
     return load(path, config, rotation)

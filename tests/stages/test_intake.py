@@ -23,6 +23,7 @@ from stages.objects.sources import OBJECTS, read_table
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import MeshError, load_mesh
 from stages.rendering.rasterise import render
+from tests.stages.misbehaving import never
 
 CONFIG = RenderingConfig.model_validate({"size": 32, "views": 4})
 OBJ = """mtllib a.mtl
@@ -112,7 +113,7 @@ def test_what_was_taken_in_is_not_read_again(tmp_path: Path, monkeypatch: pytest
     (come / "broken.glb").write_text("no mesh")
     take_in(items(come), data)
     (data / "objects.parquet").unlink()  # as if it had been killed before the end
-    monkeypatch.setattr(intake, "sandboxed", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(intake, "convert", never)
     assert take_in(items(come), data).objects == 1
 
 

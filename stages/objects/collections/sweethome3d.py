@@ -13,6 +13,7 @@ from stages.objects.collections.archive import ArchiveError, unpack
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
+LARGEST_CATALOGUE = 100_000_000
 LICENCES = (  # by the address that the library's LICENSE.TXT names; the longer one first
     ("creativecommons.org/choose/zero", "CC0-1.0"),
     ("creativecommons.org/publicdomain/zero", "CC0-1.0"),
@@ -37,6 +38,8 @@ class Library:
                 unpack(self.path, folder)
             if not (folder / CATALOGUE).is_file():
                 raise ArchiveError(f"unreadable: holds no {CATALOGUE}")
+            if (size := (folder / CATALOGUE).stat().st_size) > LARGEST_CATALOGUE:
+                raise ArchiveError(f"absurd counts: a catalogue of {size} bytes")
         except ArchiveError as error:
             yield Item(plain_id(self.path.stem, self.name), self.name, None, self.path.stem, reason=str(error))
             return
@@ -80,8 +83,10 @@ def read_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
 
 
 def _licence(folder: Path, said: str) -> str:
-    file = folder / "LICENSE.TXT"
-    text = file.read_text("latin-1") if file.is_file() else ""
+    text = ""
+    if (file := folder / "LICENSE.TXT").is_file():
+        with file.open(encoding="latin-1") as opened:
+            text = opened.read(100_000)
     return next((name for address, name in LICENCES if address in text), said)
 
 
