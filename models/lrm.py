@@ -7,6 +7,7 @@ Written from the conventions of LRM, OpenLRM and VFusion3D; parameter names are 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import cast
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from models.camera import Camera
 from models.config import LRMConfig
 from models.encoder import Encoder
+from models.grid import density_slabs
 from models.triplane import PLANES, Field, InputView, Rendering, Synthesizer, Triplane, density_of
 
 Planes = Triplane | Field | Float[Tensor, "n 3 c h w"]
@@ -155,6 +157,14 @@ class LRM(nn.Module):
         step = points.shape[1] if torch.is_grad_enabled() else max(1, CHUNK // len(points))
         rgb, raw = (torch.cat(values, 1) for values in zip(*map(field, points.split(step, 1)), strict=True))
         return density_of(raw)[..., None], rgb
+
+    def densities(
+        self, planes: Planes, side: int, below: float | None = None
+    ) -> Iterator[Float[Tensor, "rows side side"]]:
+        """Density per unit length of the first object on a grid of `side` points an axis, x slab by x slab; see
+        `models.grid.density_slabs`.
+        """
+        return density_slabs(planes if isinstance(planes, Field) else self.field(planes), side, below)
 
 
 def _camera(camera: Camera | Float[Tensor, "*batch numbers"]) -> Camera:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import av
 import numpy as np
 import torch
 import trimesh
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from skimage.measure import marching_cubes
 from torch import Tensor
 from trimesh.exchange.gltf import export_glb
@@ -26,37 +28,80 @@ Y_UP = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]], dtype
 ENCODER = {"crf": "18", "x264-params": "threads=1:rc-lookahead=0:sync-lookahead=0:mbtree=0"}
 """Looking ahead is what x264 does in a thread of its own, and then equal frames give other bytes."""
 EMPTY = 1e-2  # density that hides a thousandth of what lies behind the box
+LAYERS = 32  # grid layers that marching cubes sees at once
+PROBE = 64  # points a side of the grid that the threshold is judged on
 
 
 def extract_mesh(lrm: LRM, planes: Triplane, config: MeshConfig) -> trimesh.Trimesh:
     """The surface where the density of one object is `config.threshold`, z up, coloured at its vertices.
 
     A model that is young or unsure may never reach the threshold: then half of its largest density is taken. The grid
-    has `config.grid` points a side and includes the faces of the box. Raises InputError when the box is as good as
-    empty.
+    has `config.grid` points a side and includes the faces of the box; memory grows with its square. Raises InputError
+    when the box is as good as empty.
     """
-    g, half = config.grid, planes.box
-    line = torch.linspace(-half, half, g, device=planes.planes.device)
+    field = lrm.field(planes)
     with torch.no_grad():
-        slabs = []
-        for x in line:  # slab by slab: memory grows with the grid's side squared, not cubed
-            yz = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2)
-            points = torch.cat((x.expand(len(yz), 1), yz), 1)
-            slabs.append(lrm.query(planes, points[None])[0].view(g, g).cpu())
-        density = torch.stack(slabs).numpy()
-        if density.max() < EMPTY:
-            raise InputError(
-                f"no surface: the largest density is {density.max():.3g}; show the object larger on plain white, "
-                "or train the model for longer"
-            )
-        threshold = min(config.threshold, float(density.max()) / 2)
-        # a shell of emptiness closes what the box cuts
-        vertices, faces, _, _ = marching_cubes(np.pad(density, 1), threshold)
-        vertices = np.clip((vertices - 1) / (g - 1) * 2 - 1, -1, 1) * half
-        points = torch.from_numpy(vertices.astype(np.float32)).to(line.device)
-        rgb = lrm.query(planes, points[None])[1][0].clamp(0, 1)
+        threshold = _threshold(lrm.densities(field, min(config.grid, PROBE)), config.threshold)
+        vertices, faces = _surface(lrm.densities(field, config.grid, threshold), config.grid, threshold)
+        vertices = np.clip(vertices / (config.grid - 1) * 2 - 1, -1, 1) * planes.box
+        points = torch.from_numpy(vertices.astype(np.float32)).to(planes.planes.device)
+        rgb = lrm.query(field, points[None])[1][0].clamp(0, 1)
     colours = (rgb.cpu().numpy() * 255).astype(np.uint8)
-    return trimesh.Trimesh(vertices, faces[:, ::-1], vertex_colors=colours, process=False)
+    return trimesh.Trimesh(vertices, faces, vertex_colors=colours, process=False)
+
+
+def _threshold(slabs: Iterable[Float[Tensor, "rows g g"]], wanted: float) -> float:
+    """The wanted threshold, or half of the largest density of a coarse grid where that is lower."""
+    largest = max(float(slab.max()) for slab in slabs)
+    if largest < EMPTY:
+        raise InputError(
+            f"no surface: the largest density is {largest:.3g}; show the object larger on plain white, "
+            "or train the model for longer"
+        )
+    return min(wanted, largest / 2)
+
+
+def _surface(
+    slabs: Iterable[Float[Tensor, "rows g g"]], side: int, threshold: float
+) -> tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]]:
+    """Marching cubes over slabs of a grid, stitched: vertices in grid steps, faces that look outwards.
+
+    A shell of emptiness around the box closes what it cuts. Raises InputError when nothing reaches the threshold.
+    """
+    layers = chain.from_iterable(slab.cpu().numpy() for slab in slabs)
+    empty = np.zeros((side, side), dtype=np.float32)
+    vertices, faces, count = [], [], 0
+    last = empty
+    for first in range(-1, side + 1, LAYERS):  # the place of `last`
+        more = [next(layers, empty) for _ in range(min(LAYERS, side - first))]
+        volume = np.pad(np.stack([last, *more]), ((0, 0), (1, 1), (1, 1)))
+        last = more[-1] if more else last
+        if volume.max() <= threshold or volume.min() >= threshold or len(volume) < 2:
+            continue
+        own, triangles, _, _ = marching_cubes(volume, threshold)
+        vertices.append(own + np.array((first, -1, -1)))
+        faces.append(triangles[:, ::-1].astype(np.int64) + count)
+        count += len(own)
+    if not faces:
+        raise InputError(
+            f"no surface: no density in a grid of {side} points a side reaches {threshold:.3g}; "
+            "choose a finer grid or a lower threshold"
+        )
+    return _stitched(np.concatenate(vertices), np.concatenate(faces))
+
+
+def _stitched(
+    vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
+) -> tuple[Float[np.ndarray, "w 3"], Int64[np.ndarray, "f 3"]]:
+    """Vertices that two slabs share become one: they lie in a layer of the grid, at the same place to the bit."""
+    shared = np.flatnonzero((vertices[:, 0] + 1) % LAYERS == 0)
+    _, first, which = np.unique(vertices[shared], axis=0, return_index=True, return_inverse=True)
+    merged = np.arange(len(vertices))
+    merged[shared] = shared[first[which.ravel()]]
+    kept, renumbered = np.unique(merged, return_inverse=True)
+    faces = renumbered[faces]
+    whole = (faces != np.roll(faces, 1, axis=1)).all(1)  # vertices on a grid point leave faces without area
+    return vertices[kept], faces[whole]
 
 
 def write_glb(mesh: trimesh.Trimesh, path: Path, extras: dict[str, Any]) -> None:
@@ -76,9 +121,10 @@ def turntable(
     lrm: LRM, planes: Triplane, config: TurntableConfig, *, radius: float, azimuth: float = 0.0
 ) -> Float[Tensor, "frames 3 h w"]:
     """Views of one object from a full turn around it, beginning at `azimuth` degrees."""
+    field = lrm.field(planes)
     cameras = Camera.orbit(config.frames, config.elevation, radius, config.focal, azimuth).to(planes.planes.device)
     with torch.no_grad():
-        frames = [lrm.render(planes, cameras[k : k + 1][None], config.size).rgb[0] for k in range(config.frames)]
+        frames = [lrm.render(field, cameras[k : k + 1][None], config.size).rgb[0] for k in range(config.frames)]
     return torch.cat(frames).clamp(0, 1)
 
 

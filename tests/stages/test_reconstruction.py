@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from skimage.measure import marching_cubes
 from torch import Tensor
 
 from models.camera import Camera
@@ -277,7 +279,13 @@ def ball(box: float, radius: float) -> tuple[Any, Triplane]:
         density = 10 * (radius - points.norm(dim=-1, keepdim=True)).clamp(min=0)
         return density, torch.cat((red, torch.zeros_like(red), 1 - red), -1)
 
-    return SimpleNamespace(query=query), Triplane(torch.zeros(1, 3, 1, 2, 2), box)
+    def densities(planes: Triplane, side: int, _: float = 0) -> Iterator[Tensor]:
+        line = torch.linspace(-box, box, side)
+        for x in line.split(5):
+            yield query(planes, torch.stack(torch.meshgrid(x, line, line, indexing="ij"), -1))[0][..., 0]
+
+    fake = SimpleNamespace(query=query, densities=densities, field=lambda planes: planes)
+    return fake, Triplane(torch.zeros(1, 3, 1, 2, 2), box)
 
 
 def test_a_mesh_has_the_size_and_the_colours_of_its_density(tmp_path: Path) -> None:
@@ -290,6 +298,19 @@ def test_a_mesh_has_the_size_and_the_colours_of_its_density(tmp_path: Path) -> N
     again: Any = trimesh.load(tmp_path / "ball.glb", force="mesh")
     top = again.vertices[:, 1] > 0.1
     assert (np.asarray(again.visual.vertex_colors)[top, 0] == 255).all()  # up is y in a GLB
+
+
+@pytest.mark.parametrize("grid", [33, 64, 70])
+def test_slabs_are_stitched_to_the_surface_of_the_whole_grid(grid: int) -> None:
+    lrm, planes = ball(0.9, 0.6)
+    mesh = extract_mesh(lrm, planes, MeshConfig(grid=grid, threshold=1.0))
+    density = torch.cat(list(lrm.densities(planes, grid))).numpy()
+    vertices, faces, _, _ = marching_cubes(density, 1.0)
+    whole = trimesh.Trimesh(vertices / (grid - 1) * 1.8 - 0.9, faces[:, ::-1], process=True)
+    assert mesh.is_watertight
+    assert len(mesh.faces) == len(whole.faces)
+    assert mesh.volume == pytest.approx(whole.volume, rel=1e-6)
+    assert mesh.body_count == 1
 
 
 def test_what_the_box_cuts_is_closed() -> None:
