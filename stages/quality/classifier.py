@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
@@ -63,9 +63,12 @@ class Classifier:
                 f"the classifier was trained on {self.config.embedding} embedding numbers and "
                 f"{len(self.config.statistics)} statistics, these clips have {width} and {len(names)}; train it again"
             )
-        margin = self._margin(*_matrices(observations))
         slope, offset = self.arrays["platt"]
-        return 1 / (1 + np.exp(-(slope * margin + offset)))
+        return 1 / (1 + np.exp(-(slope * self.margins(observations) + offset)))
+
+    def margins(self, observations: list[Observation]) -> Float[np.ndarray, " n"]:
+        """The decision function before calibration: above 0 for clips more like good ones."""
+        return self._margin(*_matrices(observations))
 
     def _margin(
         self, embedding: Float[np.ndarray, "n d"], statistics: Float[np.ndarray, "n s"]
@@ -98,6 +101,14 @@ class _Projection:
         joined = np.concatenate((((embedding - self.centre) / self.spread) @ self.basis, statistics), 1)
         # an outlier far beyond all labels must not leave every support vector behind
         return np.clip((joined - self.shift) / self.scale, -6, 6)
+
+
+def fit_judge(observations: list[Observation], good: Bool[np.ndarray, " n"], config: ClassifierConfig) -> Classifier:
+    """A classifier without calibration, for trials: it has margins, no scores."""
+    arrays = _fitted(*_matrices(observations), good, config)
+    statistics = list(observations[0].statistics)
+    width = len(observations[0].embedding)
+    return Classifier(ClassifierModel(embedding=width, statistics=statistics, threshold=0, reason="none"), arrays)
 
 
 def load_classifier(folder: Path) -> Classifier:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from stages.quality.carving import carve
+from stages.quality.carving import carve, photometric
 from stages.quality.carving import statistics as carved
 from stages.quality.config import QualityConfig
 from stages.quality.features import Embedder, agreement, embed_clips, pooled
@@ -33,7 +33,12 @@ def observe(embedder: Embedder, clips: list[Sample], config: QualityConfig) -> l
     for start in range(0, len(clips), config.features.batch):
         images = [composite(clip.views) for clip in clips[start : start + config.features.batch]]
         for pixels, (mask, vectors, profile) in zip(images, look(embedder, images, config), strict=True):
-            statistics = {**measure(pixels, mask), **carved(profile), **agreement(vectors)}
+            statistics = {
+                **measure(pixels, mask),
+                **carved(profile),
+                **photometric(pixels, mask, profile, config.features),
+                **agreement(vectors),
+            }
             observations.append(Observation(mask, known(vectors, profile), pooled(vectors), statistics))
     return observations
 
