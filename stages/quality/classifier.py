@@ -2,7 +2,7 @@
 
     train_classifier(labels, encoder, output, config, *, seed, report)
         labels    folder of human_labels (labels*.parquet, clips*.tar)
-        -> output/{config.json, model.safetensors, report.parquet, predictions.parquet}
+        -> output/{config.json, model.safetensors, report.parquet, predictions.parquet, quarantine.parquet}
     load_classifier(folder) -> Classifier;  classifier.scores(features) -> probability of "good"
 
 scikit-learn fits it; what is stored are its arrays, and the decision function is written out below, so that loading
@@ -26,9 +26,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import SVC
 
+from stages.errors import InputError
+from stages.quality.agreement import kappas
 from stages.quality.config import ClassifierConfig, QualityConfig
 from stages.quality.features import load_embedder
-from stages.quality.judged import BAD, GOOD, UNSURE, read_judged
+from stages.quality.judged import BAD, GOOD, SCHEMA, UNSURE, Fault, read_judged, read_labels
 from stages.quality.observe import Observation, observe
 
 REPORT = {"name": pl.String, "at": pl.Float64, "value": pl.Float64, "note": pl.String}
@@ -134,20 +136,24 @@ def train_classifier(
     report.parquet: counts, roc_auc, average_precision, threshold with its reason, precision and recall there, the share
     rejected of each kind of spoil, the mean score of unsure clips, and the curves (precision, recall, false_positives
     `at` a score). predictions.parquet: the out-of-fold score of every clip, to find doubtful labels.
-    Raises ValueError when one of the verdicts is missing or all clips show one object.
+    quarantine.parquet: labels that could not be used as they stand (two verdicts, a clip that is gone), and why.
+    Raises InputError when one of the verdicts is missing or all clips show one object.
     """
     embedder = load_embedder(config.features, encoder)
-    judged = list(read_judged(labels))
+    faults: list[Fault] = []
+    judged = list(read_judged(labels, faults))
+    for fault in faults:
+        report({"message": f"label {fault.id}: {fault.reason}"})
     observations = observe(embedder, [sample for _, sample in judged], config)
-    rows = pl.DataFrame([row for row, _ in judged])
+    rows = pl.DataFrame([row for row, _ in judged], schema=SCHEMA)
     certain = (rows["verdict"] != UNSURE).to_numpy()
     good = (rows["verdict"] == GOOD).to_numpy()[certain]
     groups = rows["object"].to_numpy()[certain]
     folds = min(config.classifier.folds, len(set(groups)))
     if good.all() or not good.any() or folds < 2:
-        raise ValueError(
+        raise InputError(
             f"{labels}: {int(good.sum())} good and {int((~good).sum())} bad clips of {len(set(groups))} objects; "
-            "the classifier needs both verdicts and at least two objects"
+            "the classifier needs both verdicts and at least two objects; judge more clips with `orbitforge label`"
         )
     embedding, statistics = _matrices(observations)
     outside = _out_of_fold(embedding[certain], statistics[certain], good, groups, folds, config.classifier, seed)
@@ -167,8 +173,11 @@ def train_classifier(
 
     predictions = rows.filter(certain).select("clip", "object", "who", "verdict").with_columns(score=scores)
     predictions.write_parquet(output / "predictions.parquet")
+    quarantine = pl.DataFrame([vars(fault) for fault in faults], schema={"id": pl.String, "reason": pl.String})
+    quarantine.sort("id", "reason").write_parquet(output / "quarantine.parquet")
     unsure = [observation for observation, sure in zip(observations, certain, strict=True) if not sure]
     table = _report(predictions, threshold, reason, folds, load_classifier(output).scores(unsure))
+    table = pl.concat([table, _people(read_labels(labels), len(faults))])
     table.write_parquet(output / "report.parquet")
     figures = table.filter(pl.col("at").is_null()).select("name", "value").rows()
     report({"message": reason, "metrics": dict(figures)})
@@ -232,6 +241,15 @@ def _threshold(scores: np.ndarray, good: np.ndarray, wanted: float) -> tuple[flo
         place, why = f1.argmax(), f"best F1: no score reaches a precision of {wanted:.0%}"
     threshold = float(scores[order[place]])
     return threshold, f"{why}, out of fold: precision {precision[place]:.3f}, recall {recall[place]:.3f}"
+
+
+def _people(labels: pl.DataFrame, faults: int) -> pl.DataFrame:
+    """Rows of the report about those who judged."""
+    rows: list[tuple[str, float | None, float, str]] = [("faults", None, float(faults), "see quarantine.parquet")]
+    for pair in kappas(labels).drop_nulls("kappa").to_dicts():
+        note = f"Cohen's, on {pair['clips']} clips that both judged, {pair['alike']:.0%} alike"
+        rows.append((f"kappa.{pair['a']} and {pair['b']}", None, pair["kappa"], note))
+    return pl.DataFrame(rows, schema=REPORT, orient="row")
 
 
 def _report(predictions: pl.DataFrame, threshold: float, reason: str, folds: int, unsure: np.ndarray) -> pl.DataFrame:

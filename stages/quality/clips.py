@@ -39,6 +39,18 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
 
+def read_clip(path: Path, id_: str) -> Sample | Broken:
+    """One clip of a shard, without decoding the others. Raises KeyError when the shard has none of that id."""
+    try:
+        with tarfile.open(path) as tar:
+            members = [member for member in tar if member.name.split(".")[0] == id_]
+            if not members:
+                raise KeyError(f"{path} holds no clip {id_!r}")
+            return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+
+
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     file = tar.extractfile(member)
     return file.read() if file else b""
