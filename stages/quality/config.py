@@ -11,7 +11,7 @@ from stages.rendering.config import RenderingConfig
 
 
 class WeightsConfig(BaseModel):
-    """Weights that the user has: where they lie, and their md5, so that the preset pins them as the ledger pins ours."""
+    """Weights that the user has: where they lie, and their md5, so that the preset pins them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -44,9 +44,9 @@ class Fault:
 def add_judged(folder: Path, clips: Iterable[Sample], verdicts: pl.DataFrame, scratch: Path | None = None) -> Path:
     """Append verdicts (clip, verdict, reason, who, date, source) with copies of the clips they are about.
 
-    Clips that the folder holds already need not be given and are not copied again. Names of files follow from what is in
-    them, and both are written in `scratch` (a folder of the same file system, by default the one above) and moved into
-    place whole, the table last: two people may write at once, and a kill leaves no half file. Returns the table's path.
+    Clips that the folder holds already need not be given and are not copied again. Names of files follow from their
+    content, and both are written in `scratch` (a folder of the same file system, by default the one above) and moved
+    into place whole, the table last: two people may write at once, and a kill leaves no half file. Returns the table.
     Raises ValueError for a verdict that is none of good, bad, unsure, undone, for a clip that is nowhere, for a verdict
     that the same person gave at the same time already, and for a clip of another split than training.
     """

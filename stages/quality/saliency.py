@@ -1,4 +1,4 @@
-"""Foreground by a salient-object network in ONNX, of the kind that rembg keeps on disk: for backgrounds of any colour."""
+"""Foreground on any background by a salient-object network in ONNX, of the kind that rembg keeps on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def salient(images: Float[np.ndarray, "v 3 h w"], config: SaliencyConfig) -> Boo
     Each saliency map is stretched to 0..1, as these networks' own users do, unless it is flat (nothing stands out).
     Raises InputError when onnxruntime or the weights are missing.
     """
-    session = _session(config)
+    session = _session(config)  # pyright: ignore[reportArgumentType]  # frozen
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.normalise == "imagenet" else ((0.5,) * 3, (1.0,) * 3)
     views = F.interpolate(torch.from_numpy(images), (config.size, config.size), mode="bilinear", antialias=True)
     pixels = (views - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]

@@ -10,7 +10,7 @@ from stages.quality.config import WeightsConfig
 
 
 def find_weights(config: WeightsConfig, name: str) -> Path:
-    """The weights file at `config.at`, which is that file, a folder that holds `name`, or a repository in the hub's cache.
+    """The weights file at `config.at`: that file, `name` in that folder, or `name` of a repository in the hub's cache.
 
     Nothing is downloaded. Raises InputError when it is not there, or has another md5 than the preset says.
     """
