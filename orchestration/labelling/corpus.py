@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 
 from orchestration.errors import OrbitforgeError
-from stages.objects.splits import TRAIN
 from stages.quality.clips import Broken, read_clip, read_clips
+from stages.quality.judged import LEARNED_FROM
 from stages.shards import Sample
 
 SCHEMA: dict[str, Any] = {
@@ -87,7 +87,7 @@ def _shards(clips: Path, labels: Path, preset: str) -> Iterator[pl.DataFrame]:
             table = pl.DataFrame(rows, schema=dict.fromkeys(rows, pl.String)).with_columns(
                 fault=pl.lit(None, pl.String), **nothing
             )
-        usable = table.filter(pl.col("fault").is_null() & (pl.col("split") == TRAIN))
+        usable = table.filter(pl.col("fault").is_null() & (pl.col("split").is_in(LEARNED_FROM)))
         yield usable.select(
             clip=pl.concat_str("id", pl.lit(f"-{md5[:DIGITS]}")),
             id="id",

@@ -16,6 +16,9 @@ from stages.shards import Sample, decode_png
 ORIGIN = ("caption", "object", "creator", "licence", "split")
 """What a clip's metadata says about where it comes from; copied into every table about it."""
 
+SYNTHETIC = "synthetic"
+"""The split of generated clips; their prompts are of training objects."""
+
 
 @dataclass(frozen=True)
 class Broken:

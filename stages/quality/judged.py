@@ -24,10 +24,12 @@ from typing import Any
 import polars as pl
 
 from stages.objects.splits import TRAIN
-from stages.quality.clips import Broken, read_clips
+from stages.quality.clips import SYNTHETIC, Broken, read_clips
 from stages.shards import Sample, write_shard
 
 GOOD, BAD, UNSURE, UNDONE = "good", "bad", "unsure", "undone"
+LEARNED_FROM = (TRAIN, SYNTHETIC)
+"""Splits of clips that may be judged: what shows validation or held-out objects must teach nothing."""
 VERDICTS = (GOOD, BAD, UNSURE, UNDONE)
 COLUMNS = ("clip", "tar", "verdict", "reason", "who", "date", "source", "object", "creator", "licence")
 SCHEMA: dict[str, Any] = dict.fromkeys(COLUMNS, pl.String)
@@ -48,7 +50,7 @@ def add_judged(folder: Path, clips: Iterable[Sample], verdicts: pl.DataFrame, sc
     content, and both are written in `scratch` (a folder of the same file system, by default the one above) and moved
     into place whole, the table last: two people may write at once, and a kill leaves no half file. Returns the table.
     Raises ValueError for a verdict that is none of good, bad, unsure, undone, for a clip that is nowhere, for a verdict
-    that the same person gave at the same time already, and for a clip of another split than training.
+    that the same person gave at the same time already, and for a clip of another split than LEARNED_FROM.
     """
     if wrong := sorted(set(verdicts["verdict"]) - set(VERDICTS)):
         raise ValueError(f"verdicts {wrong}: should be {GOOD}, {BAD}, {UNSURE} or {UNDONE}")
@@ -62,8 +64,8 @@ def add_judged(folder: Path, clips: Iterable[Sample], verdicts: pl.DataFrame, sc
     if len(again := verdicts.join(labels, on=given, how="semi")):
         raise ValueError(f"{len(again)} verdicts are in {folder} already, first that on {again['clip'][0]!r}")
     new = {i: samples[i] for i in judged if i not in kept}
-    if leaks := sorted(i for i, sample in new.items() if sample.meta["split"] != TRAIN):
-        raise ValueError(f"{len(leaks)} clips are not of the {TRAIN!r} split, first {leaks[0]!r}; leave them out")
+    if leaks := sorted(i for i, sample in new.items() if sample.meta["split"] not in LEARNED_FROM):
+        raise ValueError(f"{len(leaks)} clips are of no split that is learned from, first {leaks[0]!r}; leave them out")
 
     folder.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=".labels-", dir=scratch or folder.parent))
@@ -75,7 +77,7 @@ def add_judged(folder: Path, clips: Iterable[Sample], verdicts: pl.DataFrame, sc
         rows = []
         for row in verdicts.sort(given).to_dicts():
             known = kept.get(row["clip"]) or {"tar": tar, **new[row["clip"]].meta}
-            rows.append(row | {key: known[key] for key in ("tar", "object", "creator", "licence")})
+            rows.append(row | {key: known.get(key) for key in ("tar", "object", "creator", "licence")})
         buffer = io.BytesIO()
         pl.DataFrame(rows, schema=SCHEMA).write_parquet(buffer)
         table = folder / f"labels-{_md5(buffer.getvalue())}.parquet"
