@@ -106,8 +106,8 @@ class _Projection:
 
 
 def fit_judge(observations: list[Observation], good: Bool[np.ndarray, " n"], config: ClassifierConfig) -> Classifier:
-    """A classifier without calibration, for trials: it has margins, no scores."""
-    arrays = _fitted(*_matrices(observations), good, config)
+    """A classifier whose scores are not calibrated, for trials: only the order of its margins means something."""
+    arrays = _fitted(*_matrices(observations), good, config) | {"platt": np.array([1.0, 0.0])}
     statistics = list(observations[0].statistics)
     width = len(observations[0].embedding)
     return Classifier(ClassifierModel(embedding=width, statistics=statistics, threshold=0, reason="none"), arrays)
@@ -120,6 +120,13 @@ def load_classifier(folder: Path) -> Classifier:
         raise FileNotFoundError(f"{path} is missing: {folder} holds no classifier")
     config = ClassifierModel.model_validate_json(path.read_text())
     return Classifier(config, load_file(folder / "model.safetensors"))
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(classifier.config.model_dump_json(indent=1) + "\n")
+    arrays = {name: np.ascontiguousarray(array) for name, array in classifier.arrays.items()}
+    save_file(arrays, folder / "model.safetensors")
 
 
 def train_classifier(
@@ -167,10 +174,7 @@ def train_classifier(
     model = ClassifierModel(
         embedding=embedding.shape[1], statistics=list(observations[0].statistics), threshold=threshold, reason=reason
     )
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "config.json").write_text(model.model_dump_json(indent=1) + "\n")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, output / "model.safetensors")
-
+    save_classifier(Classifier(model, arrays), output)
     predictions = rows.filter(certain).select("clip", "object", "who", "verdict").with_columns(score=scores)
     predictions.write_parquet(output / "predictions.parquet")
     quarantine = pl.DataFrame([vars(fault) for fault in faults], schema={"id": pl.String, "reason": pl.String})

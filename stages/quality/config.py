@@ -102,6 +102,11 @@ class VerdictConfig(BaseModel):
         description="share of the corpus that is accepted in any case, best score first among clips that break no "
         "rule: a small video model may stay below a threshold that was set on cleaner clips",
     )
+    band: tuple[float, float] = Field(
+        (0.05, 0.98),
+        description="least and largest accepted share that raise no alarm: beyond it says more about the filter than "
+        "about the clips; the paper kept 67.5 %",
+    )
     minimum: int = Field(1, ge=1, description="fewer accepted clips are an error: nothing could be trained on them")
 
 
