@@ -16,7 +16,7 @@ from functools import cache
 import numba
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int16, Shaped
+from jaxtyping import Bool, Float, Int16, Int64, Shaped
 
 from models.camera import Camera
 from stages.quality.config import FeaturesConfig
@@ -37,8 +37,9 @@ def carve(mask: Bool[np.ndarray, "v h w"], config: FeaturesConfig) -> Float[np.n
     small = _reduced(mask)
     count, side, _ = small.shape
     flat = np.ascontiguousarray(small.reshape(count, -1))
+    order = _order(count)
     tables = (_table(count, side, height, config.radius, config.focal) for height in ELEVATIONS)
-    return np.array([_explained(flat, table) for table in tables], dtype=np.float32)
+    return np.array([_explained(flat, table, order) for table in tables], dtype=np.float32)
 
 
 def statistics(profile: Float[np.ndarray, " elevations"]) -> dict[str, float]:
@@ -62,9 +63,10 @@ def photometric(
     colours = _reduced_colours(images)
     count, side, _ = small.shape
     table = _table(count, side, ELEVATIONS[int(profile.argmax())], config.radius, config.focal)
+    order = _order(count)
     flat = np.ascontiguousarray(small.reshape(count, -1))
     pixels = np.ascontiguousarray(colours.transpose(0, 2, 3, 1).reshape(count, side * side, 3))
-    carried, still = _carried(flat, pixels, table)
+    carried, still = _carried(flat, pixels, table, order)
     mean = float(carried.mean())
     return {
         "photo_mean": mean,
@@ -74,19 +76,26 @@ def photometric(
 
 
 def _reduced(mask: Bool[np.ndarray, "v h w"]) -> Bool[np.ndarray, "v s s"]:
-    return mask if mask.shape[1] // SIDE < 2 else _blocks(mask).mean((-3, -1)) > 0.5
+    factor = mask.shape[-1] // SIDE
+    return mask if factor < 2 else _sums(mask.view(np.uint8), factor) > 0.5 * factor**2
 
 
 def _reduced_colours(images: Float[np.ndarray, "v 3 h w"]) -> Float[np.ndarray, "v 3 s s"]:
-    return images if images.shape[-1] // SIDE < 2 else _blocks(images).mean((-3, -1))
+    factor = images.shape[-1] // SIDE
+    return images if factor < 2 else _sums(images, factor) / factor**2
 
 
-def _blocks(pixels: Shaped[np.ndarray, "*n h w"]) -> Shaped[np.ndarray, "*n s f s f"]:
-    """Square blocks of pixels, of the size that leaves at least SIDE blocks a side; what is left over is cut off."""
-    factor = pixels.shape[-1] // SIDE
-    side = pixels.shape[-1] // factor
-    cut = pixels[..., : side * factor, : side * factor]
-    return cut.reshape(*pixels.shape[:-2], side, factor, side, factor)
+def _sums(pixels: Shaped[np.ndarray, "*n h w"], factor: int) -> Float[np.ndarray, "*n s s"]:
+    """Over squares of `factor` pixels a side; what is left over at the far sides is cut off."""
+    end = pixels.shape[-1] // factor * factor
+    parts = [pixels[..., i:end:factor, j:end:factor] for i in range(factor) for j in range(factor)]
+    return np.sum(parts, axis=0, dtype=np.float32)
+
+
+@cache
+def _order(count: int) -> Int64[np.ndarray, " others"]:
+    """The other views, those a quarter turn away first: they rule out most."""
+    return np.array(sorted(range(1, count), key=lambda j: min(abs(j - count / 4), abs(j - 3 * count / 4))))
 
 
 @cache
@@ -109,7 +118,7 @@ def _table(
 
 
 @numba.njit(cache=True, nogil=True)
-def _explained(mask, table):
+def _explained(mask, table, order):
     """The share of silhouette pixels with a point on their ray inside all other silhouettes."""
     count, pixels = mask.shape
     explained, total = 0, 0
@@ -120,7 +129,7 @@ def _explained(mask, table):
             total += 1
             for sample in range(table.shape[1]):
                 inside = True
-                for j in range(1, count):
+                for j in order:
                     other = table[pixel, sample, j]
                     if other < 0 or not mask[(k + j) % count, other]:
                         inside = False
@@ -132,7 +141,7 @@ def _explained(mask, table):
 
 
 @numba.njit(cache=True, nogil=True)
-def _carried(mask, colours, table):
+def _carried(mask, colours, table, order):
     """For each step from a view to the next: the mean colour difference of hull points, and of the same pixels."""
     count, pixels = mask.shape
     carried, still = np.zeros(count), np.zeros(count)
@@ -144,7 +153,7 @@ def _carried(mask, colours, table):
                 continue
             for sample in range(table.shape[1]):
                 inside = True
-                for j in range(1, count):
+                for j in order:
                     other = table[pixel, sample, j]
                     if other < 0 or not mask[(k + j) % count, other]:
                         inside = False
