@@ -66,12 +66,13 @@ def _embed(encoder: Encoder) -> Embed:
 
 def _published(config: DinoConfig) -> Encoder:
     """The weights go through transformers, which knows the names that older versions gave to parameters."""
+    from safetensors import SafetensorError
     from transformers import Dinov2Model
 
     folder = find_weights(config, DINO_WEIGHTS).parent
     try:
         model: Any = Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{folder} holds no DINOv2 of transformers: {' '.join(str(error).split())[:200]}") from error
     its = model.config
     encoder = Encoder(

@@ -1,7 +1,7 @@
 """The labelled clips that ship: clean orbits, and orbits spoiled on purpose, each in a way that generated clips fail.
 
     make_labels(objects, meshes, output, config, *, seed, report)  -> output/{labels.parquet, clips.tar}
-    test_clips(rows, meshes, config, *, seed)                      -> clean and spoiled clips to test a judge with
+    trial_clips(rows, meshes, config, *, seed)                      -> clean and spoiled clips to test a judge with
 
 Objects are those of the training split. The verdict on a clip that was spoiled on purpose is known; the clean orbits
 were looked through by the maker.
@@ -248,7 +248,7 @@ def make_labels(
     pl.DataFrame(rows, schema=SCHEMA).sort("clip").write_parquet(output / "labels.parquet")
 
 
-def test_clips(
+def trial_clips(
     objects: pl.DataFrame, meshes: Path, config: LabelsConfig, *, seed: int, clean: int
 ) -> Iterator[tuple[str, Sample]]:
     """Clean orbits ("good"), `clean` of each object, and one clip of each kind of spoil, told or UNSEEN, of each.

@@ -16,7 +16,7 @@ from stages.quality.elevation import load_elevation
 from stages.quality.features import load_embedder
 from stages.quality.judged import BAD, GOOD, UNSURE, read_judged
 from stages.quality.observe import observe
-from stages.quality.spoil import UNSEEN, test_clips
+from stages.quality.spoil import UNSEEN, trial_clips
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def trial(
     seen = observe(embedder, [sample for _, sample in judged], config)
     good = np.array([row["verdict"] == GOOD for row, _ in judged])
     taught = np.array([row["who"].removeprefix("spoiled:") if row["verdict"] == BAD else GOOD for row, _ in judged])
-    clips = list(test_clips(objects, meshes, LabelsConfig.model_validate({}), seed=seed, clean=4))
+    clips = list(trial_clips(objects, meshes, LabelsConfig.model_validate({}), seed=seed, clean=4))
     kinds = np.array([kind for kind, _ in clips])
     shown = observe(embedder, [sample for _, sample in clips], config)
 

@@ -117,7 +117,7 @@ def _models(home: Path, config: Any) -> None:
     from stages.quality.elevation import Elevation, ElevationModel
     from stages.quality.features import load_embedder
     from stages.quality.observe import observe
-    from stages.quality.spoil import test_clips
+    from stages.quality.spoil import trial_clips
     from stages.shards import Sample, write_shard
 
     here = pipeline.current()
@@ -127,7 +127,7 @@ def _models(home: Path, config: Any) -> None:
     objects = here.table("objects").filter(pl.col("split") == TRAIN).sort("id").head(DISTINCT)
     settings = LabelsConfig.model_validate({"rendering": {"size": SIZE, "views": VIEWS}})
     meshes = paths.data() / here.preset.source.folder
-    orbits = [clip for _, clip in itertools.islice(test_clips(objects, meshes, settings, seed=0, clean=1), DISTINCT)]
+    orbits = [clip for _, clip in itertools.islice(trial_clips(objects, meshes, settings, seed=0, clean=1), DISTINCT)]
 
     def clips() -> Iterator[Sample]:
         for number in range(CLIPS):
