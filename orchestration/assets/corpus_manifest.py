@@ -6,7 +6,8 @@ import polars as pl
 from orchestration import paths, pipeline
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import Events, declared
-from orchestration.assets.previews import table
+from orchestration.assets.previews import clips_by_score, markdown, table
+from orchestration.lineage.drift import drift_since_last
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -17,12 +18,12 @@ STEP = Step(
     group="quality",
     kind="table",
 )
-LEAST_KEPT, MOST_KEPT = 0.05, 0.98
-"""Shares of accepted clips outside of these say more about the filter than about the clips; the paper kept 67.5 %."""
+APART = 0.2
+"""Distance between the distributions of two versions, or change of the kept share, that raises an alarm."""
 
 
 def make(work: Work) -> None:
-    from stages.quality.manifest import corpus_manifest
+    from stages.quality.manifest import corpus_manifest, shrinkage
 
     corpus_manifest(
         work.inputs["quality_labels"],
@@ -31,7 +32,9 @@ def make(work: Work) -> None:
         work.preset.quality,
         report=lambda facts: work.report({"metrics": facts}),
     )
-    table(work, pl.read_parquet(work.output / "summary.parquet"), "verdicts")
+    manifest = pl.read_parquet(work.output / "manifest.parquet")
+    table(work, shrinkage(manifest), "how_the_corpus_shrank")
+    clips_by_score(work, manifest, work.inputs["synthetic_corpus"])
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))
@@ -43,15 +46,37 @@ def corpus_manifest(context: dg.AssetExecutionContext) -> Events:
 @dg.asset_check(
     asset=STEP.name,
     blocking=True,
-    description=f"Between {LEAST_KEPT:.0%} and {MOST_KEPT:.0%} of the clips are accepted; none accepted blocks.",
+    description="The accepted share lies within quality.verdict.band; none accepted blocks.",
 )
 def share_of_accepted_clips() -> dg.AssetCheckResult:
-    folder = paths.data() / STEP.folder(pipeline.current().preset.name)
+    preset = pipeline.current().preset
+    folder = paths.data() / STEP.folder(preset.name)
+    least, most = preset.quality.verdict.band
     accepted = pl.read_parquet(folder / "manifest.parquet", columns=["verdict"])["verdict"] == "accepted"
     share = float(accepted.mean() or 0)  # type: ignore[arg-type]
     return dg.AssetCheckResult(
-        passed=LEAST_KEPT <= share <= MOST_KEPT,
+        passed=least <= share <= most,
         severity=dg.AssetCheckSeverity.ERROR if share == 0 else dg.AssetCheckSeverity.WARN,
-        description=f"{share:.1%} of {len(accepted)} clips are accepted",
+        description=f"{share:.1%} of {len(accepted)} clips are accepted; the band is {least:.0%} to {most:.0%}",
         metadata={"accepted": int(accepted.sum()), "clips": len(accepted), "share": share},
+    )
+
+
+@dg.asset_check(
+    asset=STEP.name,
+    description=f"Scores, elevations and the kept share are near those of the version before: none is {APART} apart.",
+)
+def drift() -> dg.AssetCheckResult:
+    table = drift_since_last(pipeline.current(), STEP.name)
+    if table is None:
+        return dg.AssetCheckResult(passed=True, description="there is no version before this one")
+    whole = table.filter(pl.col("group").is_in(["all", "median"]))
+    apart = whole.with_columns(far=pl.coalesce("distance", pl.col("change").abs())).filter(pl.col("measure") != "clips")
+    far = apart.filter(pl.col("far") > APART)
+    words = [f"{row['measure']} {row['before']:.3g} -> {row['after']:.3g}" for row in far.to_dicts()]
+    return dg.AssetCheckResult(
+        passed=not words,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(words) or "near the version before",
+        metadata={"drift": dg.MetadataValue.md(markdown(table))},
     )

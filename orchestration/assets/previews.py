@@ -14,6 +14,7 @@ from orchestration.steps import Work
 
 SAMPLES, VIEWS, SIDE = 8, 8, 64
 """Of a contact sheet: rows, columns and pixels a side of one view."""
+_RATES = ("false_positives", "recall", "precision")
 
 
 def contact_sheet(work: Work, archive: str) -> None:
@@ -61,6 +62,46 @@ def histograms(work: Work, rows: pl.DataFrame, columns: dict[str, str]) -> None:
     figure.savefig(_folder(work) / "histograms.png", dpi=100)
 
 
+def clips_by_score(work: Work, manifest: pl.DataFrame, clips: Path, thumbs: int = 4) -> None:
+    """The best, the borderline (nearest their threshold) and the worst clips of a corpus, a picture each."""
+    from stages.quality.clips import Broken, read_clip
+    from stages.shards import composite
+
+    scored = manifest.drop_nulls("score").sort("score", "shard", "id", descending=[True, False, False])
+    doubt = (pl.col("score") - pl.col("threshold")).abs()
+    chosen = {"best": scored.head(thumbs), "borderline": scored.sort(doubt).head(thumbs), "worst": scored.tail(thumbs)}
+    for name, part in chosen.items():
+        sheet = Image.new("RGB", (VIEWS * SIDE, max(1, len(part)) * SIDE), "white")
+        for row, (path, id_) in enumerate(part.select("clips_path", "id").iter_rows()):
+            clip = read_clip(clips / path, id_)
+            views = [] if isinstance(clip, Broken) else composite(clip.views)
+            for column, view in enumerate(islice(views, 0, None, max(1, len(views) // VIEWS))):
+                pixels = (view.transpose(1, 2, 0) * 255).round().astype("uint8")
+                sheet.paste(Image.fromarray(pixels).resize((SIDE, SIDE)), (column * SIDE, row * SIDE))
+        sheet.save(_folder(work) / f"{name}.png")
+        table(work, part.select("id", "score", "elevation", "reason", "caption"), f"{name}_clips")
+
+
+def rates(work: Work, report: pl.DataFrame) -> None:
+    """ROC, and precision and recall by threshold, of a classifier's report."""
+    from matplotlib.figure import Figure
+
+    curves = {name: report.filter(pl.col("name") == f"curve.{name}")["value"] for name in _RATES}
+    threshold = float(report.filter(pl.col("name") == "threshold")["value"][0])
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(curves["false_positives"], curves["recall"])
+    left.set(xlabel="bad clips accepted", ylabel="good clips accepted", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    at = report.filter(pl.col("name") == "curve.recall")["at"]
+    for name in ("precision", "recall"):
+        right.plot(at, curves[name], label=name)
+    right.axvline(threshold, color="grey", linestyle=":", label=f"threshold {threshold:.2f}")
+    right.set(xlabel="score", ylim=(-0.02, 1.02))
+    right.legend(fontsize="small")
+    figure.savefig(_folder(work) / "rates.png", dpi=100)
+    table(work, report.filter(pl.col("at").is_null()).select("name", "value", "note"), "report")
+
+
 def loss_curves(work: Work) -> None:
     """Each training.parquet of the output: what was logged at several steps as curves, the rest as a table."""
     from matplotlib.figure import Figure
@@ -87,11 +128,16 @@ def loss_curves(work: Work) -> None:
 
 def table(work: Work, rows: pl.DataFrame, name: str) -> None:
     """A Markdown table, at most 50 rows."""
-    lines = [f"**{name.replace('_', ' ')}**", "", f"| {' | '.join(rows.columns)} |", "|---" * rows.width + "|"]
+    heading = f"**{name.replace('_', ' ')}**\n\n"
+    (_folder(work) / f"{name}.md").write_text(heading + markdown(rows) + "\n")
+
+
+def markdown(rows: pl.DataFrame) -> str:
+    lines = [f"| {' | '.join(rows.columns)} |", "|---" * rows.width + "|"]
     lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in rows.head(50).iter_rows()]
     if len(rows) > 50:
         lines.append(f"\nand {len(rows) - 50} more")
-    (_folder(work) / f"{name}.md").write_text("\n".join(lines) + "\n")
+    return "\n".join(lines)
 
 
 def _cell(value: object) -> str:

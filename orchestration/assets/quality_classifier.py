@@ -4,7 +4,7 @@ import dagster as dg
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import DEVICE, Events, declared
-from orchestration.assets.previews import table
+from orchestration.assets.previews import rates, table
 from orchestration.steps import Step, Work
 
 STEP = Step(
@@ -30,7 +30,8 @@ def make(work: Work) -> None:
         seed=work.seed,
         report=work.report,
     )
-    table(work, pl.read_parquet(work.output / "report.parquet"), "report")
+    rates(work, pl.read_parquet(work.output / "report.parquet"))
+    table(work, pl.read_parquet(work.output / "quarantine.parquet"), "labels_with_faults")
 
 
 @dg.asset(**declared(STEP, kinds={"scikitlearn", "safetensors"}, pool=DEVICE))

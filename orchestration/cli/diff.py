@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from orchestration import pipeline
 from orchestration.lineage.current import Current
@@ -40,6 +41,9 @@ def _lines(found: Diff) -> Iterator[str]:
         for asset, words in reasons.items():
             yield f"{name} of {asset}:"
             yield from (f"    {word}" for word in words)
+    if found.drift:
+        yield "drift of the corpus:"
+        yield from (f"    {_drifted(row)}" for row in found.drift[:SHOWN])
     for name in found.lost:
         yield f"not counted, because the cache has lost it: {name}"
     if found.environment:
@@ -57,6 +61,11 @@ def _entries(changed: Changed) -> Iterator[str]:
     yield from lines[:SHOWN]
     if len(lines) > SHOWN:
         yield f"    and {len(lines) - SHOWN} more: --json lists them"
+
+
+def _drifted(row: dict[str, Any]) -> str:
+    apart = "" if row["distance"] is None else f", distributions {row['distance']:.3f} apart"
+    return f"{row['measure']} ({row['group']}): {_number(row['before'])} -> {_number(row['after'])}{apart}"
 
 
 def _number(value: float | None) -> str:

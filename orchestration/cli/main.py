@@ -410,6 +410,20 @@ def bench(
 
 
 @app.command()
+def label(
+    by: Annotated[str | None, typer.Option(help="Who judges; without it, the page asks.")] = None,
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option(help="Open the page in your browser.")] = True,
+    preset: PresetOption = None,
+) -> None:
+    """Judge clips of the corpus in a page on this machine; the classifier learns from the verdicts."""
+    _prepare(preset)
+    from orchestration.cli.label import label_command
+
+    label_command(port, by=by, browser=browser)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Of Dagster.")] = 3000,
     mlflow_port: Annotated[int, typer.Option(help="Of MLflow.")] = 5000,

@@ -9,12 +9,11 @@ from typing import Any
 import polars as pl
 
 from orchestration.lineage.current import Current
+from orchestration.lineage.drift import MANIFEST, drift_between
 from orchestration.lineage.ledger import Row
 from orchestration.lineage.record import Record
 from orchestration.lineage.staleness import config_reasons
 from orchestration.resources import store
-
-MANIFEST = "corpus_manifest"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ class Diff:
     """`tables` has an entry for objects, prompts, labels and clips where they differ.
 
     `config`, `code` and `environment` are reasons in words by asset; `metrics` are (then, now); `assets` are those that
-    only one of the two has, with which one. `lost` names tables that the cache has lost: they count as empty.
+    only one of the two has, with which one. `drift` has the rows of stages.quality.drift where both came from a corpus
+    and the corpora differ. `lost` names tables that the cache has lost: they count as empty.
     """
 
     tables: dict[str, Changed]
@@ -44,6 +44,7 @@ class Diff:
     metrics: dict[str, tuple[float | None, float | None]]
     assets: dict[str, str]
     lost: list[str]
+    drift: list[dict[str, Any]]
 
     def __bool__(self) -> bool:
         return any((self.tables, self.config, self.code, self.environment, self.metrics, self.assets))
@@ -76,6 +77,7 @@ def diff(current: Current, before: Record, after: Record) -> Diff:
             asset: "only in the first" if asset in then else "only in the second" for asset in then.keys() ^ now.keys()
         },
         lost=lost,
+        drift=_drift(current, then.get(MANIFEST), now.get(MANIFEST)),
     )
 
 
@@ -103,6 +105,13 @@ def _verdicts(row: Row | None, lost: list[str]) -> pl.DataFrame:
                 return table.select([column for column in columns if column in table.columns])
             lost.append(f"{MANIFEST}/{file.path}")
     return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+
+
+def _drift(current: Current, before: Row | None, after: Row | None) -> list[dict[str, Any]]:
+    if before is None or after is None or before.version == after.version:
+        return []
+    table = drift_between(current.pipeline, before, after)
+    return [] if table is None else table.to_dicts()
 
 
 def _code(before: Row, after: Row) -> Iterator[str]:

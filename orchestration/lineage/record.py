@@ -216,8 +216,11 @@ def _as_read(current: Current, source: Source, observed: pl.DataFrame, lost: lis
         for file in row.files
         if file.path.endswith(".parquet")
     ]
-    lost += [name for path, name in files if not path.is_file()]
-    tables += [pl.read_parquet(path) for path in dict.fromkeys(path for path, _ in files) if path.is_file()]
+    for path, name in dict(files).items():
+        try:
+            tables.append(pl.read_parquet(path))
+        except (OSError, pl.exceptions.PolarsError):  # the cache has lost it, or a person's file was never whole
+            lost.append(name)
     return tables
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+from orchestration.errors import OrbitforgeError
 from orchestration.lineage.ledger import WITHDRAWN, File, Ledger
 
 ID_COLUMNS = ("id", "object", "clip")
@@ -71,7 +72,7 @@ def held(folder: Path, ids: Iterable[str]) -> list[str]:
     wanted = set(ids)
     found: set[str] = set()
     for path in folder.rglob("*.parquet") if wanted else ():
-        table = pl.read_parquet(path)
+        table = _table(path)
         for column in ID_COLUMNS:
             if column in table.columns:
                 found |= wanted & set(table[column])
@@ -83,7 +84,7 @@ def copy_without(folder: Path, ids: Iterable[str], target: Path) -> None:
     gone, samples = set(ids), set(ids)
     target.mkdir(parents=True)
     for path in sorted(folder.rglob("*.parquet")):
-        table = pl.read_parquet(path)
+        table = _table(path)
         kept = without(table, gone)
         if "clip" in table.columns:
             samples |= set(table["clip"]) - set(kept["clip"])
@@ -96,6 +97,15 @@ def copy_without(folder: Path, ids: Iterable[str], target: Path) -> None:
             _copy_archive(path, target / path.relative_to(folder), samples)
         else:
             shutil.copyfile(path, target / path.relative_to(folder))
+
+
+def _table(path: Path) -> pl.DataFrame:
+    """Raises OrbitforgeError for a file that is not whole: what it names cannot be taken out of it."""
+    try:
+        return pl.read_parquet(path)
+    except pl.exceptions.PolarsError as error:
+        why = " ".join(str(error).split())[:120]
+        raise OrbitforgeError(f"{path} is no Parquet file ({why}); write it again or remove it") from error
 
 
 def _copy_archive(archive: Path, target: Path, gone: set[str]) -> None:

@@ -2,7 +2,7 @@
 
     train_classifier(labels, encoder, output, config, *, seed, report)
         labels    folder of human_labels (labels*.parquet, clips*.tar)
-        -> output/{config.json, model.safetensors, report.parquet, predictions.parquet}
+        -> output/{config.json, model.safetensors, report.parquet, predictions.parquet, quarantine.parquet}
     load_classifier(folder) -> Classifier;  classifier.scores(features) -> probability of "good"
 
 scikit-learn fits it; what is stored are its arrays, and the decision function is written out below, so that loading
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
@@ -26,9 +26,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.svm import SVC
 
+from stages.errors import InputError
+from stages.quality.agreement import kappas
 from stages.quality.config import ClassifierConfig, QualityConfig
 from stages.quality.features import load_embedder
-from stages.quality.judged import BAD, GOOD, UNSURE, read_judged
+from stages.quality.judged import BAD, GOOD, SCHEMA, UNSURE, Fault, read_judged, read_labels
 from stages.quality.observe import Observation, observe
 
 REPORT = {"name": pl.String, "at": pl.Float64, "value": pl.Float64, "note": pl.String}
@@ -63,9 +65,12 @@ class Classifier:
                 f"the classifier was trained on {self.config.embedding} embedding numbers and "
                 f"{len(self.config.statistics)} statistics, these clips have {width} and {len(names)}; train it again"
             )
-        margin = self._margin(*_matrices(observations))
         slope, offset = self.arrays["platt"]
-        return 1 / (1 + np.exp(-(slope * margin + offset)))
+        return 1 / (1 + np.exp(-(slope * self.margins(observations) + offset)))
+
+    def margins(self, observations: list[Observation]) -> Float[np.ndarray, " n"]:
+        """The decision function before calibration: above 0 for clips more like good ones."""
+        return self._margin(*_matrices(observations))
 
     def _margin(
         self, embedding: Float[np.ndarray, "n d"], statistics: Float[np.ndarray, "n s"]
@@ -100,6 +105,14 @@ class _Projection:
         return np.clip((joined - self.shift) / self.scale, -6, 6)
 
 
+def fit_judge(observations: list[Observation], good: Bool[np.ndarray, " n"], config: ClassifierConfig) -> Classifier:
+    """A classifier whose scores are not calibrated, for trials: only the order of its margins means something."""
+    arrays = _fitted(*_matrices(observations), good, config) | {"platt": np.array([1.0, 0.0])}
+    statistics = list(observations[0].statistics)
+    width = len(observations[0].embedding)
+    return Classifier(ClassifierModel(embedding=width, statistics=statistics, threshold=0, reason="none"), arrays)
+
+
 def load_classifier(folder: Path) -> Classifier:
     """Raises FileNotFoundError when the folder holds none."""
     path = folder / "config.json"
@@ -107,6 +120,13 @@ def load_classifier(folder: Path) -> Classifier:
         raise FileNotFoundError(f"{path} is missing: {folder} holds no classifier")
     config = ClassifierModel.model_validate_json(path.read_text())
     return Classifier(config, load_file(folder / "model.safetensors"))
+
+
+def save_classifier(classifier: Classifier, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(classifier.config.model_dump_json(indent=1) + "\n")
+    arrays = {name: np.ascontiguousarray(array) for name, array in classifier.arrays.items()}
+    save_file(arrays, folder / "model.safetensors")
 
 
 def train_classifier(
@@ -123,20 +143,24 @@ def train_classifier(
     report.parquet: counts, roc_auc, average_precision, threshold with its reason, precision and recall there, the share
     rejected of each kind of spoil, the mean score of unsure clips, and the curves (precision, recall, false_positives
     `at` a score). predictions.parquet: the out-of-fold score of every clip, to find doubtful labels.
-    Raises ValueError when one of the verdicts is missing or all clips show one object.
+    quarantine.parquet: labels that could not be used as they stand (two verdicts, a clip that is gone), and why.
+    Raises InputError when one of the verdicts is missing or all clips show one object.
     """
     embedder = load_embedder(config.features, encoder)
-    judged = list(read_judged(labels))
+    faults: list[Fault] = []
+    judged = list(read_judged(labels, faults))
+    for fault in faults:
+        report({"message": f"label {fault.id}: {fault.reason}"})
     observations = observe(embedder, [sample for _, sample in judged], config)
-    rows = pl.DataFrame([row for row, _ in judged])
+    rows = pl.DataFrame([row for row, _ in judged], schema=SCHEMA)
     certain = (rows["verdict"] != UNSURE).to_numpy()
     good = (rows["verdict"] == GOOD).to_numpy()[certain]
     groups = rows["object"].to_numpy()[certain]
     folds = min(config.classifier.folds, len(set(groups)))
     if good.all() or not good.any() or folds < 2:
-        raise ValueError(
+        raise InputError(
             f"{labels}: {int(good.sum())} good and {int((~good).sum())} bad clips of {len(set(groups))} objects; "
-            "the classifier needs both verdicts and at least two objects"
+            "the classifier needs both verdicts and at least two objects; judge more clips with `orbitforge label`"
         )
     embedding, statistics = _matrices(observations)
     outside = _out_of_fold(embedding[certain], statistics[certain], good, groups, folds, config.classifier, seed)
@@ -150,14 +174,14 @@ def train_classifier(
     model = ClassifierModel(
         embedding=embedding.shape[1], statistics=list(observations[0].statistics), threshold=threshold, reason=reason
     )
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "config.json").write_text(model.model_dump_json(indent=1) + "\n")
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, output / "model.safetensors")
-
+    save_classifier(Classifier(model, arrays), output)
     predictions = rows.filter(certain).select("clip", "object", "who", "verdict").with_columns(score=scores)
     predictions.write_parquet(output / "predictions.parquet")
+    quarantine = pl.DataFrame([vars(fault) for fault in faults], schema={"id": pl.String, "reason": pl.String})
+    quarantine.sort("id", "reason").write_parquet(output / "quarantine.parquet")
     unsure = [observation for observation, sure in zip(observations, certain, strict=True) if not sure]
     table = _report(predictions, threshold, reason, folds, load_classifier(output).scores(unsure))
+    table = pl.concat([table, _people(read_labels(labels), len(faults))])
     table.write_parquet(output / "report.parquet")
     figures = table.filter(pl.col("at").is_null()).select("name", "value").rows()
     report({"message": reason, "metrics": dict(figures)})
@@ -221,6 +245,15 @@ def _threshold(scores: np.ndarray, good: np.ndarray, wanted: float) -> tuple[flo
         place, why = f1.argmax(), f"best F1: no score reaches a precision of {wanted:.0%}"
     threshold = float(scores[order[place]])
     return threshold, f"{why}, out of fold: precision {precision[place]:.3f}, recall {recall[place]:.3f}"
+
+
+def _people(labels: pl.DataFrame, faults: int) -> pl.DataFrame:
+    """Rows of the report about those who judged."""
+    rows: list[tuple[str, float | None, float, str]] = [("faults", None, float(faults), "see quarantine.parquet")]
+    for pair in kappas(labels).drop_nulls("kappa").to_dicts():
+        note = f"Cohen's, on {pair['clips']} clips that both judged, {pair['alike']:.0%} alike"
+        rows.append((f"kappa.{pair['a']} and {pair['b']}", None, pair["kappa"], note))
+    return pl.DataFrame(rows, schema=REPORT, orient="row")
 
 
 def _report(predictions: pl.DataFrame, threshold: float, reason: str, folds: int, unsure: np.ndarray) -> pl.DataFrame:

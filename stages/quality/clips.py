@@ -16,6 +16,9 @@ from stages.shards import Sample, decode_png
 ORIGIN = ("caption", "object", "creator", "licence", "split")
 """What a clip's metadata says about where it comes from; copied into every table about it."""
 
+SYNTHETIC = "synthetic"
+"""The split of generated clips; their prompts are of training objects."""
+
 
 @dataclass(frozen=True)
 class Broken:
@@ -35,6 +38,18 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
             for key, members in groupby(tar, key=lambda member: member.name.split(".")[0]):
                 files = {member.name[len(key) + 1 :]: _read(tar, member) for member in members}
                 yield _clip(key, files)
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+
+
+def read_clip(path: Path, id_: str) -> Sample | Broken:
+    """One clip of a shard, without decoding the others. Raises KeyError when the shard has none of that id."""
+    try:
+        with tarfile.open(path) as tar:
+            members = [member for member in tar if member.name.split(".")[0] == id_]
+            if not members:
+                raise KeyError(f"{path} holds no clip {id_!r}")
+            return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
     except tarfile.TarError as error:
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 

@@ -10,15 +10,45 @@ from stages.config import TrainingConfig
 from stages.rendering.config import RenderingConfig
 
 
-class FeaturesConfig(BaseModel):
-    """What is measured of a clip: the image embedding, and silhouettes against the cameras of an orbit."""
+class WeightsConfig(BaseModel):
+    """Weights that the user has: where they lie, and their md5, so that the preset pins them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backbone: Literal["dinov2", "open_clip"] = Field(
-        "dinov2", description="open_clip reads open_clip_model.safetensors in the encoder's folder"
+    at: str = Field(min_length=1, description="a file or folder on this disk, or a repository in the hub's cache")
+    md5: str = Field(pattern="^[0-9a-f]{32}$", description="of the weights file")
+
+
+class DinoConfig(WeightsConfig):
+    """A DINOv2 as transformers saves it: a folder, or such as facebook/dinov2-small in the hub's cache."""
+
+    size: int = Field(224, gt=0, description="pixels a side that views are resized to")
+
+
+class ClipConfig(WeightsConfig):
+    """An open_clip model: a .safetensors file, a folder with one, or a repository in the hub's cache."""
+
+    architecture: str = Field("ViT-B-32", description="as open_clip names it")
+
+
+class SaliencyConfig(WeightsConfig):
+    """A salient-object network as rembg keeps them (u2net.onnx, isnet-general-use.onnx); needs onnxruntime."""
+
+    size: int = Field(320, gt=0, description="pixels a side that views are resized to; 1024 for isnet")
+    normalise: Literal["imagenet", "half"] = Field("imagenet", description="half (mean 0.5, spread 1) for isnet")
+    threshold: float = Field(0.5, gt=0, lt=1, description="least saliency of foreground")
+
+
+class FeaturesConfig(BaseModel):
+    """What is measured of a clip: embeddings of its views, and silhouettes against the cameras of an orbit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dino: DinoConfig | None = Field(None, description="null takes the encoder of base_models")
+    clip: ClipConfig | None = Field(
+        None, description="embeddings beside DINO's, and the agreement of views and caption; null leaves both out"
     )
-    open_clip_model: str = Field("ViT-B-32", description="architecture name, with backbone open_clip")
+    saliency: SaliencyConfig | None = Field(None, description="null: the background is white")
     radius: float = Field(1.5, gt=1, description="distance of the orbit's cameras, as rendered")
     focal: float = Field(0.75, gt=0, description="over the image width, as rendered")
     batch: int = Field(16, gt=0, description="clips embedded at once; part of the bytes through floating point")
@@ -71,6 +101,11 @@ class VerdictConfig(BaseModel):
         le=1,
         description="share of the corpus that is accepted in any case, best score first among clips that break no "
         "rule: a small video model may stay below a threshold that was set on cleaner clips",
+    )
+    band: tuple[float, float] = Field(
+        (0.05, 0.98),
+        description="least and largest accepted share that raise no alarm: beyond it says more about the filter than "
+        "about the clips; the paper kept 67.5 %",
     )
     minimum: int = Field(1, ge=1, description="fewer accepted clips are an error: nothing could be trained on them")
 

@@ -4,17 +4,17 @@
         labels    folder of quality_labels, one sub-folder a shard (labels.parquet, masks.tar)
         clips     folder of synthetic_corpus, one sub-folder a shard (clips.tar, quarantine.parquet)
         -> output/manifest.parquet  one row a clip that was ever asked for: id, shard, verdict, reason, score,
-           threshold, elevation, clips_path, clips_md5, masks_path, masks_md5, caption, object, creator, licence,
-           split, parents
+           threshold, elevation and its spread, mask statistics, clips_path, clips_md5, masks_path, masks_md5, caption,
+           object, creator, licence, split, parents
            output/summary.parquet   reason, clips, share: how many clips went which way
+    shrinkage(manifest) -> step, left out, left, share: how the corpus shrank
 
 Nothing is dropped silently: a clip quarantined at generation, or broken since, is a row with its reason. Paths start at
-the asset's folder (<shard>/clips.tar).
+the asset's folder (<shard>/clips.tar). No clip is opened: md5s are those that the labels noted.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,15 @@ from stages.quality.clips import ORIGIN
 from stages.quality.config import QualityConfig, VerdictConfig
 
 ACCEPTED, REJECTED = "accepted", "rejected"
+GIVEN_UP, BROKEN, EMPTY, CROPPED, STILL = (
+    *("quarantined at generation: ", "broken: "),
+    *("no object in some view", "cropped", "no motion"),
+)
 BELOW, SPARED = "score below threshold", "accepted below threshold, among the best"
+ASKED = (GIVEN_UP, BROKEN, EMPTY, CROPPED, STILL, BELOW)
+"""Reasons for leaving a clip out, or how they start, in the order of asking; the first that holds is the clip's."""
+MASK_STATISTICS = ("share_mean", "share_least", "border_most", "pieces")
+"""Of the silhouettes, see stages.quality.statistics."""
 COLUMNS = (
     "id",
     "shard",
@@ -34,6 +42,8 @@ COLUMNS = (
     "score",
     "threshold",
     "elevation",
+    "elevation_spread",
+    *MASK_STATISTICS,
     "clips_path",
     "clips_md5",
     "masks_path",
@@ -79,6 +89,21 @@ def corpus_manifest(
     summary.write_parquet(output / "summary.parquet")
 
 
+def shrinkage(manifest: pl.DataFrame) -> pl.DataFrame:
+    """The manifest as a funnel: each reason for which clips were left out, in the order in which reasons are asked for,
+    how many it took, and how many were left then."""
+    count = pl.len().alias("left out")
+    out = manifest.filter(pl.col("verdict") == REJECTED).group_by("reason").agg(count)
+    order = pl.coalesce(
+        *(pl.when(pl.col("reason").str.starts_with(start)).then(place) for place, start in enumerate(ASKED)), len(ASKED)
+    )
+    steps = out.with_columns(order=order).sort("order", "left out", "reason", descending=[False, True, False])
+    first = pl.DataFrame({"step": ["asked for"], "left out": [0]}, schema={"step": pl.String, "left out": pl.Int64})
+    rows = pl.concat([first, steps.select(step="reason", **{"left out": pl.col("left out").cast(pl.Int64)})])
+    left = len(manifest) - pl.col("left out").cum_sum()
+    return rows.with_columns(left=left, share=left / max(len(manifest), 1))
+
+
 def judged(clips: pl.DataFrame, rules: VerdictConfig) -> pl.DataFrame:
     """Clips with `reason` (the first rule that each breaks) and `verdict`.
 
@@ -88,15 +113,15 @@ def judged(clips: pl.DataFrame, rules: VerdictConfig) -> pl.DataFrame:
     threshold = pl.col("threshold") if rules.threshold is None else pl.lit(rules.threshold)
     clips = clips.with_columns(threshold=threshold).with_columns(
         reason=pl.when(pl.col("reason").is_not_null())
-        .then(pl.concat_str(pl.lit("quarantined at generation: "), "reason"))
+        .then(pl.concat_str(pl.lit(GIVEN_UP), "reason"))
         .when(pl.col("fault").is_not_null())
-        .then(pl.concat_str(pl.lit("broken: "), "fault"))
+        .then(pl.concat_str(pl.lit(BROKEN), "fault"))
         .when(pl.col("share_least") < rules.smallest)
-        .then(pl.lit("no object in some view"))
+        .then(pl.lit(EMPTY))
         .when(pl.col("border_most") > rules.border)
-        .then(pl.lit("cropped"))
+        .then(pl.lit(CROPPED))
         .when(pl.col("motion_mean") < rules.motion)
-        .then(pl.lit("no motion"))
+        .then(pl.lit(STILL))
         .when(pl.col("score") < pl.col("threshold"))
         .then(pl.lit(BELOW))
         .otherwise(pl.lit(ACCEPTED))
@@ -120,11 +145,10 @@ def _shard_rows(labels: Path, clips: Path) -> pl.DataFrame:
         table = pl.concat([table, lost], how="diagonal")
     here = clips.name
     return table.with_columns(
+        pl.col("clips_md5", "masks_md5").fill_null(strategy="forward").fill_null(strategy="backward"),
         shard=pl.lit(here),
         clips_path=pl.lit(f"{here}/clips.tar"),
-        clips_md5=pl.lit(_md5(clips / "clips.tar")),
         masks_path=pl.lit(f"{here}/masks.tar"),
-        masks_md5=pl.lit(_md5(labels / "masks.tar")),
     )
 
 
@@ -136,8 +160,3 @@ def _starved(table: pl.DataFrame, summary: pl.DataFrame, accepted: int, rules: V
         f"{accepted} of {len(table)} clips are accepted, at least {rules.minimum} are needed ({counts}; best score "
         f"{shown}): look at the clips; generate better ones, judge more of them, or lower quality.verdict.threshold"
     )
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,6 +1,7 @@
 """The labelled clips that ship: clean orbits, and orbits spoiled on purpose, each in a way that generated clips fail.
 
     make_labels(objects, meshes, output, config, *, seed, report)  -> output/{labels.parquet, clips.tar}
+    trial_clips(rows, meshes, config, *, seed)                      -> clean and spoiled clips to test a judge with
 
 Objects are those of the training split. The verdict on a clip that was spoiled on purpose is known; the clean orbits
 were looked through by the maker.
@@ -175,6 +176,26 @@ SPOILS: Mapping[str, Callable[[Views, Generator], Views]] = {
 }
 
 
+def flipped(views: Views, rng: Generator) -> Views:
+    """every second view has other colours"""
+    order = rng.choice(((1, 2, 0), (2, 0, 1)))
+    turned = views.copy()
+    inside = 1 - np.stack([_whiteness(view) for view in views[1::2]])
+    # negative and with the channels in another order: a grey object shows the one, a bright one the other
+    turned[1::2] = inside * (0.9 - 0.8 * views[1::2][:, order]) + (1 - inside) * views[1::2]
+    return turned
+
+
+def swapped(views: Views, other: Views, rng: Generator) -> Views:
+    """half of the views show another object"""
+    first, count = rng.integers(1, len(views) // 2 + 1), len(views) // 2
+    return np.concatenate((views[:first], other[first : first + count], views[first + count :]))
+
+
+UNSEEN = {"flipped": flipped, "swapped": swapped}
+"""Spoils that no shipped label shows: does a judge see what it was not told of?"""
+
+
 def make_labels(
     objects: pl.DataFrame,
     meshes: Path,
@@ -189,9 +210,11 @@ def make_labels(
     `meshes` is the folder that `file` starts from. Half of the good clips are slightly soft and grainy, as a
     generated clip is at best. A spoil that hardly shows on an object (a shuffled ball) goes to another object.
     """
+    if not len(training := training_rows(objects)):
+        raise ValueError(f"no training object among {len(objects)}; labels need some")
     plan = [(GOOD, k) for k in range(config.good)]
     plan += [(kind, k) for kind in SPOILS for k in range(config.spoiled)]
-    orbits = _orbits(objects, meshes, config, seed)
+    orbits = _orbits(training, meshes, config, seed)
     samples, rows = [], []
     for number, (kind, k) in enumerate(plan):
         while True:
@@ -225,6 +248,34 @@ def make_labels(
     pl.DataFrame(rows, schema=SCHEMA).sort("clip").write_parquet(output / "labels.parquet")
 
 
+def trial_clips(
+    objects: pl.DataFrame, meshes: Path, config: LabelsConfig, *, seed: int, clean: int
+) -> Iterator[tuple[str, Sample]]:
+    """Clean orbits ("good"), `clean` of each object, and one clip of each kind of spoil, told or UNSEEN, of each.
+
+    Made as labels are, for a judge to be tested with: `objects` are then such as no label shows.
+    """
+    orbits = _orbits(objects, meshes, config, seed)
+    previous = composite(next(orbits).views)
+    for k in range(clean * len(objects)):
+        sample = next(orbits)
+        views = composite(sample.views)
+        rng = numpy_generator(seed, "spoil", sample.id)
+        yield GOOD, replace(sample, views=opaque(_softened(views, rng) if k % 2 else views))
+    for kind in (*SPOILS, *UNSEEN):
+        for _ in range(len(objects)):
+            sample = next(orbits)
+            rng = numpy_generator(seed, "spoil", sample.id)
+            views = composite(sample.views)
+            if kind == swapped.__name__:
+                spoiled = swapped(views, previous, rng)
+            else:
+                spoiled = (SPOILS.get(kind) or flipped)(views, rng)
+            previous = views
+            if _difference(spoiled, views) >= config.visible:
+                yield kind, replace(sample, views=opaque(spoiled))
+
+
 def opaque(views: Views) -> np.ndarray:
     """RGB in 0..1 as views of a shard that cover everything, the form in which generated clips come."""
     rgb = np.rint(np.clip(views, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -232,16 +283,16 @@ def opaque(views: Views) -> np.ndarray:
 
 
 def _orbits(objects: pl.DataFrame, meshes: Path, config: LabelsConfig, seed: int) -> Iterator[Sample]:
-    """Endless orbits, one training object after another, each deformed and recoloured anew."""
+    """Endless orbits, one object after another, each deformed and recoloured anew."""
     rendering = config.rendering
     loaded: list[tuple[dict[str, Any], Mesh]] = []
-    for row in training_rows(objects).sort("id").to_dicts():
+    for row in objects.sort("id").to_dicts():
         try:
             loaded.append((row, load_mesh(meshes / row["file"], rendering)))
         except MeshError:
             continue
     if not loaded:
-        raise ValueError(f"no training mesh below {meshes} can be rendered; labels need some")
+        raise ValueError(f"no mesh of {len(objects)} below {meshes} can be rendered; clips need some")
     turn = 0
     while True:
         for row, mesh in loaded:

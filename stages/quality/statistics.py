@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import ndimage
 from skimage.measure import label
 
 
@@ -73,12 +72,28 @@ def measure(images: Float[np.ndarray, "v 3 h w"], mask: Bool[np.ndarray, "v h w"
         "stature": heights.std() / max(heights.mean(), 1e-3),
         "sharp_mean": sharp.mean(),
         "sharp_fall": sharp[back].mean() / max(sharp[~back].mean(), 1e-3),
-        "grain": np.abs(images - ndimage.median_filter(images, size=(1, 1, 3, 3))).mean(),
+        "grain": np.abs(images - _median(images)).mean(),
         "drift": drift.max(),
         "drift_trend": _trend(drift),
         "pieces": np.mean([_outside_largest(view) for view in mask]),
     }
     return {name: float(value) for name, value in values.items()}
+
+
+def _median(images: Float[np.ndarray, "v 3 h w"]) -> Float[np.ndarray, "v 3 h w"]:
+    """The median of each pixel and its eight neighbours, border pixels repeated; ndimage's filter takes four times as
+    long. Of columns sorted by three, the middle is the median of: greatest least, median middle, least greatest."""
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    low, middle, high = _sorted(padded[..., :-2, :], padded[..., 1:-1, :], padded[..., 2:, :])
+    left, centre, right = slice(None, -2), slice(1, -1), slice(2, None)
+    greatest = np.maximum(np.maximum(low[..., left], low[..., centre]), low[..., right])
+    least = np.minimum(np.minimum(high[..., left], high[..., centre]), high[..., right])
+    return _sorted(greatest, _sorted(middle[..., left], middle[..., centre], middle[..., right])[1], least)[1]
+
+
+def _sorted(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    small, large = np.minimum(a, b), np.maximum(a, b)
+    return np.minimum(small, c), np.maximum(small, np.minimum(large, c)), np.maximum(large, c)
 
 
 def _change(

@@ -6,16 +6,19 @@ import pickle
 import pkgutil
 from dataclasses import replace
 
+import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
 
 from orchestration import assets, pipeline
-from orchestration.assets import previews
+from orchestration.assets import corpus_manifest, previews
 from orchestration.assets.checks import every_sample_accounted_for, few_quarantined, loss_is_finite
+from orchestration.lineage.ledger import Ledger, Row
 from orchestration.steps import Step, Work
 from orchestration.versions import code_modules
+from orchestration.workspace import store
 from stages.shards import Sample, write_shard
 
 MODULES = [
@@ -161,3 +164,71 @@ def test_curves_and_figures_of_a_training(work):
     folder = work.scratch / "preview"
     assert Image.open(folder / "video_training.png").size[0] > 300
     assert "| held_out | 0.25 |" in (folder / "video_training_figures.md").read_text()
+
+
+def test_best_borderline_and_worst_clips_are_shown(work):
+    clips = work.output / "p000"
+    clips.mkdir()
+    colours = {"a": 250, "b": 120, "c": 10}
+    views = {id_: np.full((8, 8, 8, 4), (*[value] * 3, 255), dtype=np.uint8) for id_, value in colours.items()}
+    write_shard(
+        clips / "clips.tar", [Sample(id_, pixels, {"cameras": [[0.0] * 16] * 8}) for id_, pixels in views.items()]
+    )
+    same = {"threshold": [0.5] * 4, "shard": ["p000"] * 4, "clips_path": ["p000/clips.tar"] * 4, "caption": [""] * 4}
+    facts = {
+        "id": ["a", "b", "c", "lost"],
+        "score": [0.9, 0.45, 0.1, None],
+        "reason": ["r"] * 4,
+        "elevation": [1.0] * 4,
+    }
+    previews.clips_by_score(work, pl.DataFrame(facts | same), work.output, thumbs=1)
+    folder = work.scratch / "preview"
+    for name, id_ in {"best": "a", "borderline": "b", "worst": "c"}.items():
+        picture = np.asarray(Image.open(folder / f"{name}.png"))
+        assert picture.shape == (previews.SIDE, previews.VIEWS * previews.SIDE, 3)
+        assert (picture == colours[id_]).all(), name
+        assert f"| {id_} |" in (folder / f"{name}_clips.md").read_text()
+
+
+def test_rates_of_a_classifier(work):
+    at = [0.0, 0.5, 1.0]
+    rows = [(f"curve.{name}", x, 1 - x) for name in ("precision", "recall", "false_positives") for x in at]
+    rows += [("threshold", None, 0.4), ("roc_auc", None, 0.9)]
+    report = pl.DataFrame(rows, schema=["name", "at", "value"], orient="row").with_columns(note=pl.lit(""))
+    previews.rates(work, report)
+    assert Image.open(work.scratch / "preview" / "rates.png").size[0] > 300
+    assert "| roc_auc | 0.9 |" in (work.scratch / "preview" / "report.md").read_text()
+
+
+# drift of the corpus
+
+
+def manifest(world, scores: list[float], ended: str) -> Row:
+    """A version of the corpus in cache and ledger."""
+    folder = world.root / "made"
+    folder.mkdir(exist_ok=True)
+    count = len(scores)
+    verdicts = ["accepted" if score >= 0.5 else "rejected" for score in scores]
+    table = {"id": [f"p{k}" for k in range(count)], "object": ["ape", "bee"] * (count // 2), "verdict": verdicts}
+    pl.DataFrame(table | {"score": scores, "elevation": [20.0] * count}).write_parquet(folder / "manifest.parquet")
+    files = store(folder)
+    row = Row("made", "toy", "corpus_manifest", folder="toy/corpus_manifest", version=ended, files=files, ended=ended)
+    Ledger().append(row)
+    return row
+
+
+def test_drift_is_told_against_the_version_before(world, monkeypatch):
+    step = Step("corpus_manifest", ("prompts",), (), ("toy.helper",), "toy", "table")
+    world.pipeline = replace(world.pipeline, steps=(step,))
+    monkeypatch.setattr(pipeline, "current", lambda: world.pipeline)
+    drift = corpus_manifest.drift
+    manifest(world, [0.2] * 10 + [0.7] * 30, "1")
+    assert verdict(drift).description == "there is no version before this one"
+    manifest(world, [0.2] * 12 + [0.7] * 28, "2")
+    assert verdict(drift).passed
+    manifest(world, [0.2] * 30 + [0.7] * 10, "3")
+    result = verdict(drift)
+    assert not result.passed
+    assert "kept share 0.7 -> 0.25" in result.description
+    assert result.severity == dg.AssetCheckSeverity.WARN
+    assert "| kept share | toy |" in result.metadata["drift"].value
