@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -25,4 +27,5 @@ class RenderingConfig(BaseModel):
     focal: float = Field(0.75, gt=0, description="over the image width")
     fit: float = Field(0.8, gt=0, le=1, description="radius of the sphere that the object is scaled to")
     ambient: float = Field(0.6, ge=0, le=1, description="share of light that comes from everywhere")
+    shading: Literal["smooth", "flat"] = Field("smooth", description="by the normals of vertices or of faces")
     max_faces: int = Field(1_000_000, gt=0)
