@@ -38,6 +38,7 @@ class RenderingConfig(BaseModel):
     focal: float = Field(0.75, gt=0, description="over the image width; .75 is a field of view of 67.4 degrees")
     fit: float = Field(0.8, gt=0, le=1, description="radius of the sphere that the object is scaled to")
     ambient: float = Field(0.6, ge=0, le=1, description="share of light that comes from everywhere")
+    shading: Literal["smooth", "flat"] = Field("smooth", description="by the normals of vertices or of faces")
     max_faces: int = Field(1_000_000, gt=0)
 
     @model_validator(mode="after")

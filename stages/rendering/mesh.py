@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -142,17 +143,38 @@ def _appearance(part: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray, Image.Im
     material: Any = visual.material
     if isinstance(material, PBRMaterial):
         factor, image = material.baseColorFactor, material.baseColorTexture
-        blend = {"OPAQUE": 2.0, "MASK": float(material.alphaCutoff or 0.5)}
-        cutoff = blend.get(material.alphaMode or "OPAQUE", 0.0)
+        threshold = 0.5 if material.alphaCutoff is None else float(material.alphaCutoff)
+        blend = {"OPAQUE": 2.0, "MASK": threshold or 2.0}  # nothing falls below a threshold of 0
+        cutoff, opacity = blend.get(material.alphaMode or "OPAQUE", 0.0), 1.0
     else:
-        factor, image, cutoff = material.diffuse, material.image, 0.0
+        factor, image, opacity = material.diffuse, material.image, _opacity(material.kwargs)
+        holes = image is not None and image.has_transparency_data
+        cutoff = 0.0 if opacity < 1 or holes else 2.0
     colours = np.ones((count, 4))
     if factor is not None:
         factor = np.asarray(factor, dtype=np.float64)
         colours[:, : len(factor)] = factor / 255 if factor.max() > 1 else factor
+    colours[:, 3] *= opacity
+    own = visual.vertex_attributes.get("color")  # glTF multiplies material and vertex colours
+    if own is not None and len(own) == count:
+        own = np.asarray(own)
+        colours[:, : own.shape[1]] *= own / np.iinfo(own.dtype).max if own.dtype.kind == "u" else own
     if visual.uv is None or len(visual.uv) != count:
         return colours, np.zeros((count, 2)), None, cutoff
     return colours, np.asarray(visual.uv), image, cutoff
+
+
+def _opacity(said: dict[str, Any]) -> float:
+    """What an MTL says by `d` or by `Tr`, its opposite, as trimesh passes it on; `d` counts where both stand.
+
+    0 is read as opaque: exporters that have it the wrong way round are commoner than materials nobody can see.
+    """
+    for key, inverse in (("d", False), ("tr", True)):
+        with suppress(KeyError, IndexError, TypeError, ValueError):
+            value = float(said[key][-1])  # the last: `d -halo 0.5`
+            value = 1 - value if inverse else value
+            return value if 0 < value < 1 else 1.0
+    return 1.0
 
 
 def _mipmaps(image: Image.Image | None) -> list[np.ndarray]:

@@ -38,6 +38,7 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
     depth = np.zeros((count, config.size, config.size), dtype=np.float32)
     normals = np.zeros((count, config.size, config.size, 3), dtype=np.float32)
     poses = cameras.pose.numpy().astype(np.float32)
+    normals_of = np.zeros_like(mesh.normals) if config.shading == "flat" else mesh.normals
     for view, intrinsics in enumerate(cameras.intrinsics.numpy().astype(np.float32)):
         eye = poses[view, :3, 3].copy()
         local = (mesh.vertices - eye) @ poses[view, :3, :3]
@@ -58,7 +59,7 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
             side,
         )
         _shade(
-            face, weights, screen, eye, mesh.vertices, mesh.normals, mesh.faces, mesh.material, mesh.colours, mesh.uv,
+            face, weights, screen, eye, mesh.vertices, normals_of, mesh.faces, mesh.material, mesh.colours, mesh.uv,
             mesh.pyramids, mesh.levels, mesh.texels, LIGHT, np.float32(config.ambient), config.supersampling,
             rgba[view], depth[view], normals[view],
         )  # fmt: skip
@@ -68,24 +69,28 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
 @numba.njit(cache=True)
 def _texel(levels, texels, level, u, v):
     """Bilinear look-up of a repeating texture, RGBA in 0..255."""
-    first, width, height = levels[level]
+    first, width, height = levels[level, 0], levels[level, 1], levels[level, 2]
     x, y = (u - np.floor(u)) * width - 0.5, (v - np.floor(v)) * height - 0.5
     x0, y0 = int(np.floor(x)), int(np.floor(y))
     fx, fy = x - x0, y - y0
-    colour = np.zeros(4, dtype=np.float32)
-    for dy in range(2):
-        for dx in range(2):
-            weight = (fx if dx else 1 - fx) * (fy if dy else 1 - fy)
-            index = first + ((y0 + dy) % height) * width + (x0 + dx) % width
-            for k in range(4):
-                colour[k] += np.float32(weight) * texels[index, k]
-    return colour
+    left, bottom = x0 if 0 <= x0 < width else width - 1, y0 if 0 <= y0 < height else height - 1
+    right, top = x0 + 1 if 0 <= x0 + 1 < width else 0, y0 + 1 if 0 <= y0 + 1 < height else 0
+    w00, w10 = np.float32((1 - fx) * (1 - fy)), np.float32(fx * (1 - fy))
+    w01, w11 = np.float32((1 - fx) * fy), np.float32(fx * fy)
+    i00, i10 = first + bottom * width + left, first + bottom * width + right
+    i01, i11 = first + top * width + left, first + top * width + right
+    return (
+        w00 * texels[i00, 0] + w10 * texels[i10, 0] + w01 * texels[i01, 0] + w11 * texels[i11, 0],
+        w00 * texels[i00, 1] + w10 * texels[i10, 1] + w01 * texels[i01, 1] + w11 * texels[i11, 1],
+        w00 * texels[i00, 2] + w10 * texels[i10, 2] + w01 * texels[i01, 2] + w11 * texels[i11, 2],
+        w00 * texels[i00, 3] + w10 * texels[i10, 3] + w01 * texels[i01, 3] + w11 * texels[i11, 3],
+    )
 
 
 @numba.njit(cache=True)
 def _mip_level(face, screen, faces, uv, first, count, levels):
     """The level at which one texel covers about one sample of this triangle."""
-    a, b, c = faces[face]
+    a, b, c = faces[face, 0], faces[face, 1], faces[face, 2]
     pixels = abs(
         (screen[b, 0] - screen[a, 0]) * (screen[c, 1] - screen[a, 1])
         - (screen[c, 0] - screen[a, 0]) * (screen[b, 1] - screen[a, 1])
@@ -101,10 +106,10 @@ def _mip_level(face, screen, faces, uv, first, count, levels):
 def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, texels, side):
     """The nearest face of every sample (-1: none) and the perspective-correct weights of its corners."""
     nearest = np.zeros((side, side), dtype=np.float32)  # holds 1 / depth
-    face = np.full((side, side), -1, dtype=np.int64)
-    weights = np.zeros((side, side, 3), dtype=np.float32)
+    face = np.full((side, side), -1, dtype=np.int32)
+    weights = np.empty((side, side, 3), dtype=np.float32)
     for f in range(len(faces)):
-        a, b, c = faces[f]
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = (
             screen[a, 0],
             screen[a, 1],
@@ -124,12 +129,15 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
             max(0, int(np.ceil(min(ay, by, cy) - 0.5))),
             min(side - 1, int(np.floor(max(ay, by, cy) - 0.5))),
         )
-        cut = cutoff[material[f]]
+        cut, turn = cutoff[material[f]], np.sign(area)
         for y in range(y0, y1 + 1):
             for x in range(x0, x1 + 1):
                 px, py = x + 0.5, y + 0.5
-                wb = ((px - ax) * (cy - ay) - (cx - ax) * (py - ay)) / area
-                wc = ((bx - ax) * (py - ay) - (px - ax) * (by - ay)) / area
+                wb = (px - ax) * (cy - ay) - (cx - ax) * (py - ay)
+                wc = (bx - ax) * (py - ay) - (px - ax) * (by - ay)
+                if wb * turn < 0 or wc * turn < 0:  # most samples of a box leave here, before any division
+                    continue
+                wb, wc = wb / area, wc / area
                 wa = 1 - wb - wc
                 if wa < 0 or wb < 0 or wc < 0:
                     continue
@@ -142,7 +150,7 @@ def _visible(screen, faces, material, cutoff, colours, uv, pyramids, levels, tex
                     wc * screen[c, 2] / inverse,
                 )
                 if cut <= 1:
-                    first, count = pyramids[material[f]]
+                    first, count = pyramids[material[f], 0], pyramids[material[f], 1]
                     level = _mip_level(f, screen, faces, uv, first, count, levels)
                     u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
                     v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
@@ -162,43 +170,68 @@ def _shade(
 ):  # fmt: skip
     """Colour the visible samples and average them into pixels."""
     size = rgba.shape[0]
+    nothing = np.float32(0)
+    last = level = np.int64(-1)
+    a = b = c = np.int64(0)
     for row in range(size):
         for column in range(size):
-            total = np.zeros(3, dtype=np.float32)
-            direction = np.zeros(3, dtype=np.float32)
-            distance, covered = np.float32(0), 0
+            red = green = blue = nothing
+            dx = dy = dz = distance = nothing
+            covered = 0
             for y in range(row * supersampling, (row + 1) * supersampling):
                 for x in range(column * supersampling, (column + 1) * supersampling):
-                    f = face[y, x]
+                    f = np.int64(face[y, x])
                     if f < 0:
                         continue
-                    a, b, c = faces[f]
-                    wa, wb, wc = weights[y, x]
-                    point = wa * vertices[a] + wb * vertices[b] + wc * vertices[c]
-                    normal = wa * normals[a] + wb * normals[b] + wc * normals[c]
-                    length = np.sqrt((normal**2).sum())
-                    if length < 1e-6:  # no usable vertex normals: the face's own
-                        normal = np.cross(vertices[b] - vertices[a], vertices[c] - vertices[a])
-                        length = max(np.sqrt((normal**2).sum()), np.float32(1e-12))
-                    normal = normal / length
-                    if (normal * (eye - point)).sum() < 0:
-                        normal = -normal
-                    lit = ambient + (1 - ambient) * (0.5 + 0.5 * (normal * light).sum())
-                    first, count = pyramids[material[f]]
-                    level = _mip_level(f, screen, faces, uv, first, count, levels)
+                    if f != last:  # neighbours mostly show the same face
+                        last = f
+                        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                        first, count = pyramids[material[f], 0], pyramids[material[f], 1]
+                        level = _mip_level(f, screen, faces, uv, first, count, levels)
+                    wa, wb, wc = weights[y, x, 0], weights[y, x, 1], weights[y, x, 2]
+                    nx = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
+                    ny = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
+                    nz = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
+                    length = np.sqrt(nx * nx + ny * ny + nz * nz)
+                    if length < 1e-6:  # no usable vertex normals, or flat shading: the face's own
+                        px, py, pz = (
+                            vertices[b, 0] - vertices[a, 0],
+                            vertices[b, 1] - vertices[a, 1],
+                            vertices[b, 2] - vertices[a, 2],
+                        )
+                        qx, qy, qz = (
+                            vertices[c, 0] - vertices[a, 0],
+                            vertices[c, 1] - vertices[a, 1],
+                            vertices[c, 2] - vertices[a, 2],
+                        )
+                        nx, ny, nz = py * qz - pz * qy, pz * qx - px * qz, px * qy - py * qx
+                        length = max(np.sqrt(nx * nx + ny * ny + nz * nz), np.float32(1e-12))
+                    nx, ny, nz = nx / length, ny / length, nz / length
+                    toward = nx * (eye[0] - (wa * vertices[a, 0] + wb * vertices[b, 0] + wc * vertices[c, 0]))
+                    toward += ny * (eye[1] - (wa * vertices[a, 1] + wb * vertices[b, 1] + wc * vertices[c, 1]))
+                    toward += nz * (eye[2] - (wa * vertices[a, 2] + wb * vertices[b, 2] + wc * vertices[c, 2]))
+                    if toward < 0:
+                        nx, ny, nz = -nx, -ny, -nz
+                    lit = ambient + (1 - ambient) * (0.5 + 0.5 * (nx * light[0] + ny * light[1] + nz * light[2]))
                     u = wa * uv[a, 0] + wb * uv[b, 0] + wc * uv[c, 0]
                     v = wa * uv[a, 1] + wb * uv[b, 1] + wc * uv[c, 1]
                     texel = _texel(levels, texels, level, u, v)
-                    for k in range(3):
-                        tint = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
-                        total[k] += tint * texel[k] * lit
-                    direction += normal
+                    tint = wa * colours[a, 0] + wb * colours[b, 0] + wc * colours[c, 0]
+                    red = np.float32(red + tint * texel[0] * lit)
+                    tint = wa * colours[a, 1] + wb * colours[b, 1] + wc * colours[c, 1]
+                    green = np.float32(green + tint * texel[1] * lit)
+                    tint = wa * colours[a, 2] + wb * colours[b, 2] + wc * colours[c, 2]
+                    blue = np.float32(blue + tint * texel[2] * lit)
+                    dx, dy, dz = dx + nx, dy + ny, dz + nz
                     distance += wa / screen[a, 2] + wb / screen[b, 2] + wc / screen[c, 2]
                     covered += 1
             if covered == 0:
                 continue
-            for k in range(3):
-                rgba[row, column, k] = np.uint8(min(255.0, total[k] / covered + 0.5))
-                normal_map[row, column, k] = direction[k] / covered
+            rgba[row, column, 0] = np.uint8(min(255.0, red / covered + 0.5))
+            rgba[row, column, 1] = np.uint8(min(255.0, green / covered + 0.5))
+            rgba[row, column, 2] = np.uint8(min(255.0, blue / covered + 0.5))
             rgba[row, column, 3] = np.uint8(255 * covered / supersampling**2 + 0.5)
+            normal_map[row, column, 0] = dx / covered
+            normal_map[row, column, 1] = dy / covered
+            normal_map[row, column, 2] = dz / covered
             depth[row, column] = distance / covered

@@ -20,6 +20,7 @@ BENCHES = {
     "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
     "labels": "the judge on spoiled clips, elevations, labelling beside the bare encoder, a corpus's manifest",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
+    "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
 
