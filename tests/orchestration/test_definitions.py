@@ -36,14 +36,15 @@ SNAPSHOT = {
     "lrm_finetuned": ("reconstruction", None, "lrm_pretrained rendered_manifest"),
 }
 CHECKED = {
-    "rendered_views": "every_sample_accounted_for",
-    "synthetic_corpus": "every_sample_accounted_for",
-    "corpus_manifest": "share_of_accepted_clips",
-    "base_models": "loss_is_finite",
-    "video_model": "loss_is_finite",
-    "elevation_estimator": "loss_is_finite",
-    "lrm_pretrained": "loss_is_finite",
-    "lrm_finetuned": "loss_is_finite",
+    ("rendered_views", "every_sample_accounted_for"),
+    ("rendered_views", "cameras_fit"),
+    ("synthetic_corpus", "every_sample_accounted_for"),
+    ("corpus_manifest", "share_of_accepted_clips"),
+    ("base_models", "loss_is_finite"),
+    ("video_model", "loss_is_finite"),
+    ("elevation_estimator", "loss_is_finite"),
+    ("lrm_pretrained", "loss_is_finite"),
+    ("lrm_finetuned", "loss_is_finite"),
 }
 
 
@@ -72,7 +73,7 @@ def test_every_asset_says_what_it_is_and_whose():
 
 def test_blocking_checks_stand_where_bad_data_would_spread():
     blocking = {
-        key.asset_key.to_user_string(): key.name
+        (key.asset_key.to_user_string(), key.name)
         for key in GRAPH.asset_check_keys
         if GRAPH.assets_def_for_key(key).get_spec_for_check_key(key).blocking
     }
