@@ -39,6 +39,9 @@ class RenderingConfig(BaseModel):
     fit: float = Field(0.8, gt=0, le=1, description="radius of the sphere that the object is scaled to")
     ambient: float = Field(0.6, ge=0, le=1, description="share of light that comes from everywhere")
     shading: Literal["smooth", "flat"] = Field("smooth", description="by the normals of vertices or of faces")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a CUDA device where there is one and warp-lang is installed, else numba on the CPU"
+    )
     max_faces: int = Field(1_000_000, gt=0)
 
     @model_validator(mode="after")

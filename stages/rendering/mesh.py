@@ -83,11 +83,11 @@ def flatten(scene: trimesh.Scene, config: RenderingConfig) -> Mesh:
     pyramids, levels, texels, cutoffs = [], [], [], []
     offset = texel_count = 0
     for index, (part, transform) in enumerate(parts):
-        part = part.copy()
-        part.apply_transform(transform)
         if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
             raise MeshError(f"face index out of range: {part.faces.max()} of {len(part.vertices)} vertices")
         colour, uv, image, cutoff = _appearance(part)
+        part = part.copy()  # forgets vertex colours beside a material
+        part.apply_transform(transform)
         vertices.append(part.vertices)
         normals.append(np.nan_to_num(part.vertex_normals))
         uvs.append(uv)

@@ -6,6 +6,8 @@ screen-door over the samples of a pixel, so that no triangle has to be sorted.
 
 from __future__ import annotations
 
+import functools
+import logging
 from dataclasses import dataclass
 
 import numba
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from models.camera import Camera
+from stages.errors import InputError
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh
 
@@ -32,20 +35,18 @@ class Views:
 
 
 def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
-    """Render one mesh from a flat batch of cameras at `config.size` pixels a side."""
+    """Render one mesh from a flat batch of cameras at `config.size` pixels a side, on the device of `config`."""
+    if on_cuda(config):
+        from stages.rendering.gpu import render_on
+
+        return render_on("cuda", mesh, cameras, config)
     count, side = cameras.pose.shape[0], config.size * config.supersampling
     rgba = np.zeros((count, config.size, config.size, 4), dtype=np.uint8)
     depth = np.zeros((count, config.size, config.size), dtype=np.float32)
     normals = np.zeros((count, config.size, config.size, 3), dtype=np.float32)
-    poses = cameras.pose.numpy().astype(np.float32)
     normals_of = np.zeros_like(mesh.normals) if config.shading == "flat" else mesh.normals
-    for view, intrinsics in enumerate(cameras.intrinsics.numpy().astype(np.float32)):
-        eye = poses[view, :3, 3].copy()
-        local = (mesh.vertices - eye) @ poses[view, :3, :3]
-        screen = np.empty_like(local)
-        screen[:, 2] = 1 / np.maximum(-local[:, 2], 1e-6)
-        screen[:, 0] = (intrinsics[0] * local[:, 0] * screen[:, 2] + intrinsics[2]) * side
-        screen[:, 1] = (intrinsics[3] - intrinsics[1] * local[:, 1] * screen[:, 2]) * side
+    for view in range(count):
+        screen, eye = projected(mesh, cameras[view], side)
         face, weights = _visible(
             screen,
             mesh.faces,
@@ -64,6 +65,42 @@ def render(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Views:
             rgba[view], depth[view], normals[view],
         )  # fmt: skip
     return Views(rgba, depth, normals)
+
+
+def projected(mesh: Mesh, camera: Camera, side: int) -> tuple[Float32[np.ndarray, "v 3"], Float32[np.ndarray, 3]]:
+    """Vertices as (x, y, 1 / depth) with x right and y down in samples of one camera's image, and where its eye is."""
+    pose, intrinsics = camera.pose.numpy().astype(np.float32), camera.intrinsics.numpy().astype(np.float32)
+    eye = pose[:3, 3].copy()
+    local = (mesh.vertices - eye) @ pose[:3, :3]
+    screen = np.empty_like(local)
+    screen[:, 2] = 1 / np.maximum(-local[:, 2], 1e-6)
+    screen[:, 0] = (intrinsics[0] * local[:, 0] * screen[:, 2] + intrinsics[2]) * side
+    screen[:, 1] = (intrinsics[3] - intrinsics[1] * local[:, 1] * screen[:, 2]) * side
+    return screen, eye
+
+
+def on_cuda(config: RenderingConfig) -> bool:
+    """Whether `render` uses a GPU. Raises InputError when one is asked for and none can be used."""
+    if config.device == "cpu":
+        return False
+    found, said = cuda()
+    if config.device == "cuda" and not found:
+        raise InputError(f"rendering.device is cuda, but {said}; set it to cpu or auto")
+    return found
+
+
+@functools.cache
+def cuda() -> tuple[bool, str]:
+    """Whether warp can use a GPU here, and a line that says what is there; logged once a process."""
+    try:
+        from stages.rendering.gpu import cuda_name
+    except ImportError:
+        found, said = False, "warp-lang is not installed (pip install 'orbitforge[gpu]')"
+    else:
+        name = cuda_name()
+        found, said = name is not None, f"{name} by warp" if name else "warp finds no CUDA device"
+    logging.getLogger(__name__).log(logging.WARNING if found else logging.INFO, "rendering: %s", said)
+    return found, said
 
 
 @numba.njit(cache=True)

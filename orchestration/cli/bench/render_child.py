@@ -60,7 +60,7 @@ def main(name: str, folder: str, number: str, core: str) -> None:
     print("done", flush=True)
     told = {"seconds": seconds, "wall": wall, "device": peer.device()}
     (root / f"{name}-{number}.json").write_text(json.dumps(told))
-    np.savez(root / f"{name}-{number}.npz", **images)
+    np.savez(root / f"{name}-{number}.npz", allow_pickle=False, **images)
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:

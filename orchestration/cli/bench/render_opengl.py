@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from importlib.metadata import version
 from typing import Any
 
 import moderngl
@@ -36,17 +38,16 @@ void main() {
     shown = vec4(tint.rgb * texture(texels, place).rgb * lit, 1);
 }
 """
-_context: moderngl.Context | None = None
 
 
+@functools.cache
 def context() -> moderngl.Context:
-    global _context
-    _context = _context or moderngl.create_context(standalone=True, backend="egl")
-    return _context
+    settings: Any = {"backend": "egl"}
+    return moderngl.create_context(standalone=True, **settings)
 
 
 def device() -> str:
-    return f"{context().info['GL_RENDERER']}, moderngl {moderngl.__version__}"
+    return f"{context().info['GL_RENDERER']}, moderngl {version('moderngl')}"
 
 
 def prepare(mesh: Mesh, cameras: Camera, config: RenderingConfig) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import trimesh
 from jaxtyping import UInt8
 from trimesh.ray.ray_pyembree import RayMeshIntersector
@@ -26,8 +27,7 @@ def _coverage(caster: RayMeshIntersector, cameras: Camera, config: RenderingConf
     size, samples = config.size, config.supersampling
     rgba = np.zeros((len(cameras.pose), size, size, 4), dtype=np.uint8)
     for view in range(len(cameras.pose)):
-        origins, directions = (part.numpy() for part in cameras[view].to(dtype=cameras.pose.double().dtype).rays(
-            size * samples))  # fmt: skip
+        origins, directions = (part.numpy() for part in cameras[view].to(torch.float64).rays(size * samples))
         hit = caster.intersects_any(origins, directions).reshape(size, samples, size, samples)
         rgba[view, ..., 3] = (255 * hit.mean((1, 3)) + 0.5).astype(np.uint8)
     return rgba
