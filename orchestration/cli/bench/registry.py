@@ -18,6 +18,7 @@ BENCHES = {
     "chain": "time and peak memory of the chain by step, from empty",
     "corpus": "clips of the video model beside rendered orbits: training objects at new cameras, held-out objects",
     "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
+    "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
