@@ -62,12 +62,13 @@ class _Decode(torch.autograd.Function):
         for item, first, last in _tiles(points):
             where = points[item, first:last]
             hidden = _hidden(folded[item], where, _own(start, item, first, last), layers)
-            upper = grad[item, first:last]
-            for depth in reversed(range(len(hidden))):
-                below = hidden[depth]
-                for_layers[2 * depth].addmm_(upper.T, below)
+            upper = torch.empty_like(hidden[-1])
+            narrow = (hidden[-1], layers[-2], grad[item, first:last].contiguous(), upper, *for_layers[-2:])
+            head_backward(*(part.numpy() for part in narrow))
+            for depth in reversed(range(len(hidden) - 1)):
+                for_layers[2 * depth].addmm_(upper.T, hidden[depth])
                 for_layers[2 * depth + 1].add_(upper.sum(0))
-                upper = (upper @ layers[2 * depth]).mul_(below > 0)
+                upper = torch.ops.aten.threshold_backward(upper @ layers[2 * depth], hidden[depth], 0)
             scatter(upper.numpy(), where.numpy(), for_planes[item].numpy())
             if start.ndim == 1:
                 for_start += upper.sum(0)
@@ -168,3 +169,20 @@ def head(hidden, weight, bias, out):
             for c in range(len(row)):
                 total += row[c] * column[c]
             out[i, o] = total
+
+
+@numba.njit(cache=True, fastmath=EXACT, nogil=True)
+def head_backward(hidden, weight, grad, for_hidden, for_weight, for_bias):
+    """From the gradient of the outputs: that before the ReLU under them; those of weight and bias are added to."""
+    for i in range(len(hidden)):
+        row, own = hidden[i], for_hidden[i]
+        own[:] = 0
+        for o in range(len(weight)):
+            column, share, total = weight[o], grad[i, o], for_weight[o]
+            for_bias[o] += share
+            for c in range(len(row)):
+                own[c] += share * column[c]
+                total[c] += share * row[c]
+        for c in range(len(row)):
+            if not row[c] > 0:
+                own[c] = 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.utils.checkpoint import checkpoint
 
 from models.camera import Camera
 from models.config import LRMConfig
@@ -258,7 +260,26 @@ class Block(nn.Module):
         x = x + self.cross_attn(self.norm1(x, condition), image, image, need_weights=False)[0]
         y = self.norm2(x, condition)
         x = x + self.self_attn(y, y, y, need_weights=False)[0]
-        return x + self.mlp(self.norm3(x, condition))
+        widen, _, _, narrow = self.mlp
+        return x + _NarrowedGELU.apply(widen(self.norm3(x, condition)), narrow.weight, narrow.bias)
+
+
+class _NarrowedGELU(torch.autograd.Function):
+    """A linear layer after GELU. Backward computes GELU again: its values are the largest of a block to keep."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # pyright: ignore
+        ctx.save_for_backward(x, weight)
+        return F.linear(F.gelu(x), weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # pyright: ignore
+        x, weight = ctx.saved_tensors
+        flat, lower = grad.flatten(0, -2), x.to(grad.dtype)  # under autocast they may be of less precision
+        for_weight, for_bias = flat.T @ F.gelu(lower).flatten(0, -2), flat.sum(0)
+        for_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), lower)
+        return for_x.to(x.dtype), for_weight.to(weight.dtype), for_bias.to(weight.dtype)
 
 
 class ModulatedNorm(nn.Module):
@@ -269,4 +290,10 @@ class ModulatedNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "b t w"], condition: Float[Tensor, "b c"]) -> Float[Tensor, "b t w"]:
         shift, scale = self.mlp(condition)[:, None].chunk(2, -1)
+        if not torch.is_grad_enabled():
+            return self._modulated(x, shift, scale)
+        # computed again in backward: cheap beside the matrix products, and three a block to keep otherwise
+        return checkpoint(self._modulated, x, shift, scale, use_reentrant=False, preserve_rng_state=False)
+
+    def _modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         return self.norm(x) * (1 + scale) + shift

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models import fused
 from models.camera import Camera
+from models.compositing import composite, segment_weights
 
 PLANES = ((0, 1), (0, 2), (2, 1))  # the coordinates along each plane's width and height: (x, y), (x, z), (z, y)
 OUTPUT_GAIN = 3.0  # of the decoder's last layer at the start: densities must reach tens soon
@@ -168,12 +169,19 @@ class Synthesizer(nn.Module):
         rgb, density = _sample(field, origins, directions, depths)
         if u is not None:
             with torch.no_grad():  # where to look is no matter of gradients
-                weights = march(rgb, density, depths)[0]
+                if field.fused:
+                    weights = segment_weights(density.flatten(0, 1), depths.flatten(0, 1)).unflatten(
+                        0, depths.shape[:2]
+                    )
+                else:
+                    weights = march(rgb, density, depths)[0]
                 finer = importance_depths(depths, weights, u)
             finer_rgb, finer_density = _sample(field, origins, directions, finer)
             depths, order = torch.cat((depths, finer), -1).sort(-1)
             rgb = torch.cat((rgb, finer_rgb), -2).gather(-2, order[..., None].expand(*order.shape, 3))
             density = torch.cat((density, finer_density), -1).gather(-1, order)
+        if field.fused:
+            return Rendering(*composite(density, rgb, depths, self.background).split((3, 1, 1), -1))
         weights, colours, middles = march(rgb, density, depths)
         weight = weights.sum(-1, keepdim=True)
         seen = (weights[..., None] * colours).sum(-2)
