@@ -89,7 +89,7 @@ def _sums(pixels: Shaped[np.ndarray, "*n h w"], factor: int) -> Float[np.ndarray
     """Over squares of `factor` pixels a side; what is left over at the far sides is cut off."""
     end = pixels.shape[-1] // factor * factor
     parts = [pixels[..., i:end:factor, j:end:factor] for i in range(factor) for j in range(factor)]
-    return np.sum(parts, axis=0, dtype=np.float32)
+    return np.stack(parts).sum(0, dtype=np.float32)
 
 
 @cache

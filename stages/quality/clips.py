@@ -35,7 +35,7 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
     """
     try:
         with tarfile.open(path) as tar:
-            for key, members in groupby(tar, key=lambda member: member.name.split(".")[0]):
+            for key, members in groupby(_members(tar), key=lambda member: member.name.split(".")[0]):
                 files = {member.name[len(key) + 1 :]: _read(tar, member) for member in members}
                 yield _clip(key, files)
     except tarfile.TarError as error:
@@ -52,6 +52,13 @@ def read_clip(path: Path, id_: str) -> Sample | Broken:
             return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
     except tarfile.TarError as error:
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """One by one; tarfile would keep all that it saw."""
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        yield member
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -65,6 +65,8 @@ class MaskWriter:
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(data), 0o444
         self._tar.addfile(info, io.BytesIO(data))
+        # tarfile would keep all that it wrote
+        self._tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
 
     def __enter__(self) -> MaskWriter:
         return self
