@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestration.errors import plain_errors
+from orchestration.locks import locked
 from stages.errors import InputError
 from stages.objects.collections.item import Item
 from stages.objects.collections.open import open_collection
@@ -34,9 +37,14 @@ def import_command(
     limits: Limits,
 ) -> None:
     console = Console(stderr=True)
+
+    def wait(who: str) -> None:
+        console.print(f"another process ({who}) imports into {folder}; waiting for it", style="yellow")
+
     columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with (
         plain_errors(f"writing {folder}"),
+        locked(folder / ".lock", note=f"pid {os.getpid()} on {platform.node()}", waiting=wait),
         tempfile.TemporaryDirectory(prefix="orbitforge-") as scratch,
         Progress(*columns, console=console) as progress,
     ):
@@ -44,7 +52,7 @@ def import_command(
 
         def found() -> Iterator[Item]:
             for source in sources:
-                collection = open_collection(source, state=folder, table=table, licences=frozenset(licences))
+                collection = open_collection(source, state=folder, table=table, licences=licences, one_of_many=True)
                 yield from collection.items(Path(scratch))
 
         intake = take_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.locks import locked
 from orchestration.presets.schema import load_preset
 from orchestration.resources.shards import Report, map_shards
 from orchestration.versions import code_version, digest
@@ -29,7 +31,7 @@ from stages.rendering.overview import overview
 from stages.rendering.views import render_shard
 from stages.sandbox import STOPPED, Limits
 
-UNFINISHED, UNPACKED = ".unfinished", ".unpacked"
+LOCK, UNFINISHED, UNPACKED = ".lock", ".unfinished", ".unpacked"
 CODE = ("stages.rendering.views",)
 
 
@@ -80,15 +82,20 @@ def render_command(
     """Render what `sources` hold into `output`; shards that are finished, and would be the same, stay."""
     console = Console(stderr=True, quiet=as_json)
     config = rendering(preset, changes)
-    with plain_errors(f"writing {output}"):
+    many = len(sources) > 1
+    collections = [
+        open_collection(source, state=output, table=table, licences=licences, one_of_many=many) for source in sources
+    ]
+
+    def wait(who: str) -> None:
+        console.print(f"another process ({who}) renders into {output}; waiting for it", style="yellow")
+
+    with (
+        plain_errors(f"writing {output}"),
+        locked(output / LOCK, note=f"pid {os.getpid()} on {platform.node()}", waiting=wait),
+    ):
         (output / UNPACKED).mkdir(parents=True, exist_ok=True)
-        items = [
-            item
-            for source in sources
-            for item in open_collection(source, state=output, table=table, licences=frozenset(licences)).items(
-                output / UNPACKED
-            )
-        ]
+        items = [item for collection in collections for item in collection.items(output / UNPACKED)]
         if not items:
             raise OrbitforgeError(f"{', '.join(sources)}: no mesh there; .glb, .gltf, .obj, .ply, .stl, .sh3f are read")
         known = known_shards(output / "objects.parquet")
@@ -107,6 +114,7 @@ def render_command(
         write_manifest(output / "shards", output)
         for scratch in (UNPACKED, UNFINISHED):
             shutil.rmtree(output / scratch, ignore_errors=True)
+        (output / LOCK).unlink()
     manifest = pl.read_parquet(output / "manifest.parquet")
     if as_json:
         json.dump(_told(rows, manifest), sys.stdout)

@@ -173,3 +173,19 @@ def test_what_a_limit_stopped_is_tried_again_with_another(
 
 def read_broken(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "quarantine.parquet")
+
+
+def test_folders_that_come_together_keep_their_files_apart(meshes: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    trimesh.creation.torus(1, 0.3).export(other / "ball.stl")
+    result = invoke("render", meshes, other, "-o", tmp_path / "out", "--size", 16, "--views", 2, "--json")
+    told = json.loads(result.stdout)
+    assert (told["rendered"], told["quarantined"]) == (5, 1)
+    assert {"in/ball.stl", "other/ball.stl"} <= {each["file"] for each in told["objects"]}
+    # and one folder alone is the same wherever it lies
+    moved = meshes.rename(tmp_path / "moved")
+    assert render(moved, tmp_path / "here").exit_code == 0
+    there = (moved.rename(tmp_path / "else"), tmp_path / "there")
+    assert render(*there).exit_code == 0
+    assert hashes(tmp_path / "here") == hashes(tmp_path / "there")

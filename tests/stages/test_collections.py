@@ -238,9 +238,7 @@ def load_objects(uids, download_processes=1):
 def test_objaverse_survives_what_its_package_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "objaverse.py").write_text(STAND_IN.format(home=tmp_path))
     monkeypatch.syspath_prepend(tmp_path)
-    source = Objaverse(
-        tmp_path / "state.jsonl", count=8, licences=frozenset(["CC-BY-4.0"]), chunk=3, seconds=1, retries=2
-    )
+    source = Objaverse(tmp_path / "state.jsonl", count=8, licences=["cc-by-4*"], chunk=3, seconds=1, retries=2)
     items = {item.id: item for item in source.items(tmp_path)}
     assert list(items) == ["u0", "u1", "flaky", "bad", "u2", "slow", "private", "u3"]
     assert {id_ for id_, item in items.items() if item.path} == {"u0", "u1", "flaky", "u2"}

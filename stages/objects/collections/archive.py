@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import stat
 import zipfile
@@ -14,6 +15,22 @@ SMALL = 50_000_000
 
 class ArchiveError(ValueError):
     """An archive that is not unpacked: `reason: error`."""
+
+
+def unpacked(archive: Path, scratch: Path) -> Path:
+    """The folder below `scratch` that holds the archive's files; unpacked again only when the archive has changed.
+
+    Raises ArchiveError.
+    """
+    stat_ = archive.stat()
+    key = f"{archive.resolve()}\n{stat_.st_size}\n{stat_.st_mtime_ns}"
+    folder = scratch / hashlib.sha256(key.encode()).hexdigest()[:16]
+    if not folder.is_dir():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unpack(archive, unfinished)
+        unfinished.rename(folder)
+    return folder
 
 
 def unpack(archive: Path, folder: Path) -> None:

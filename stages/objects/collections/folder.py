@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from stages.errors import InputError
-from stages.objects.collections.archive import ArchiveError, unpack
+from stages.objects.collections.archive import ArchiveError, unpacked
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id, readable, spelled
 from stages.objects.collections.sweethome3d import Library
 
@@ -33,6 +33,8 @@ class Folder:
     root: Path
     table: Path | None = None
     licence: str = UNKNOWN
+    name: str = ""
+    """goes before the files' names, and into their ids, where several folders come together"""
 
     def items(self, scratch: Path) -> Iterator[Item]:
         if not self.root.is_dir():
@@ -40,23 +42,26 @@ class Folder:
         known = self._table()
         found: set[str] = set()
         for path in _walk(self.root):
-            file = path.relative_to(self.root).as_posix()
-            found.add(file)
+            found.add(inside := path.relative_to(self.root).as_posix())
+            file = self._named(inside)
             if path.suffix.lower() == ".sh3f":
                 yield from Library(path, file).items(scratch)
             elif path.suffix.lower() == ".zip":
                 yield from self._zipped(path, file, scratch)
             else:
-                yield _described(path, file, known.get(file, {}), self.licence)
-        for file in sorted(known.keys() - found):
-            item = _described(self.root / file, file, known[file], self.licence)
-            yield Item(item.id, file, None, item.caption, reason="unreadable: the table names it, the folder lacks it")
+                yield _described(path, file, known.get(inside, {}), self.licence)
+        for inside in sorted(known.keys() - found):
+            item = _described(self.root / inside, self._named(inside), known[inside], self.licence)
+            yield Item(
+                item.id, item.file, None, item.caption, reason="unreadable: the table names it, the folder lacks it"
+            )
+
+    def _named(self, file: str) -> str:
+        return f"{self.name}/{file}" if self.name else file
 
     def _zipped(self, path: Path, file: str, scratch: Path) -> Iterator[Item]:
-        folder = scratch / plain_id(path.stem, file)
         try:
-            if not folder.is_dir():
-                unpack(path, folder)
+            folder = unpacked(path, scratch)
         except ArchiveError as error:
             yield Item(plain_id(path.stem, file), file, None, captioned(spelled(path.stem)), reason=str(error))
             return

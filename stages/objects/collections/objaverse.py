@@ -18,6 +18,7 @@ from typing import Any
 
 from stages.errors import InputError
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id, readable
+from stages.objects.collections.screen import licence_allowed
 from stages.sandbox import Limits, Sandbox, SandboxError
 
 SOURCE = "Objaverse 1.0"
@@ -28,13 +29,13 @@ CPU_SECONDS = 600.0
 class Objaverse:
     """The objects `uids`, or the first `count` of all. `state` is a file that remembers what was downloaded.
 
-    `licences` (SPDX) are those worth a download; empty takes all. `seconds` is the time limit of one object.
+    `licences` are patterns of those worth a download; none takes all. `seconds` is the time limit of one object.
     """
 
     state: Path
     uids: Sequence[str] = ()
     count: int | None = None
-    licences: frozenset[str] = frozenset()
+    licences: Sequence[str] = ()
     chunk: int = 500
     seconds: float = 60.0
     retries: int = 3
@@ -49,9 +50,7 @@ class Objaverse:
             uids = wanted[start : start + self.chunk]
             notes = self._call(_annotations, CPU_SECONDS, uids)
             known = [uid for uid in uids if uid in notes]
-            allowed = [
-                uid for uid in known if not self.licences or readable(notes[uid].get("license")) in self.licences
-            ]
+            allowed = [uid for uid in known if licence_allowed(readable(notes[uid].get("license")), self.licences)]
             paths = {uid: done[uid] for uid in allowed if uid in done and Path(done[uid]).is_file()}
             failed: dict[str, str] = {}
             self._fetch([uid for uid in allowed if uid not in paths], paths, failed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.errors import InputError
@@ -19,11 +20,13 @@ def open_collection(
     state: Path,
     table: Path | None = None,
     licence: str = UNKNOWN,
-    licences: frozenset[str] = frozenset(),
+    licences: Sequence[str] = (),
+    one_of_many: bool = False,
 ) -> Collection:
     """`FOLDER`, `LIBRARY.sh3f`, `objaverse:COUNT` or `objaverse:FILE` with a uid on each line.
 
     `table` and `licence` describe the files of a folder; `state` is a folder for what a collection has to remember.
+    Of `one_of_many` the folder's name is part of what its files are called.
     Raises InputError for a name that is none of these.
     """
     if name.startswith(OBJAVERSE):
@@ -39,4 +42,4 @@ def open_collection(
         return Library(path, path.name)
     if not path.is_dir():
         raise InputError(f"{name} is no folder, .sh3f library or {OBJAVERSE}COUNT; name what holds meshes")
-    return Folder(path, table, licence)
+    return Folder(path, table, licence, path.resolve().name if one_of_many else "")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.objects.collections.archive import ArchiveError, unpack
+from stages.objects.collections.archive import ArchiveError, unpacked
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id
 
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -32,10 +31,8 @@ class Library:
     name: str
 
     def items(self, scratch: Path) -> Iterator[Item]:
-        folder = scratch / hashlib.sha256(self.name.encode()).hexdigest()[:16]
         try:
-            if not folder.is_dir():
-                unpack(self.path, folder)
+            folder = unpacked(self.path, scratch)
             if not (folder / CATALOGUE).is_file():
                 raise ArchiveError(f"unreadable: holds no {CATALOGUE}")
             if (size := (folder / CATALOGUE).stat().st_size) > LARGEST_CATALOGUE:
