@@ -49,8 +49,8 @@ class _Composite(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         raw, rgb, depths = ctx.saved_tensors
         for_raw, for_rgb = torch.zeros_like(raw), torch.zeros_like(rgb)
-        arrays = (part.numpy() for part in (raw, rgb, depths, grad.contiguous(), for_raw, for_rgb))
-        _composite_backward(*arrays, ctx.background)
+        arrays: list[Any] = [part.numpy() for part in (raw, rgb, depths, grad.contiguous(), for_raw, for_rgb)]
+        _composite_backward(*arrays, ctx.background)  # pyright: ignore[reportCallIssue]
         return for_raw, for_rgb, None, None
 
 

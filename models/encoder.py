@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,7 +25,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = {
+        sizes: dict[str, Any] = {
             "image_size": config.table_size,
             "patch_size": config.patch,
             "hidden_size": config.width,
@@ -32,7 +34,7 @@ class Encoder(nn.Module):
         }
         if config.registers:
             registers = Dinov2WithRegistersConfig(**sizes, num_register_tokens=config.registers)
-            self.model = Dinov2WithRegistersModel(registers)
+            self.model: Any = Dinov2WithRegistersModel(registers)
             self.model.embeddings.mask_token = None  # a training aid that the published weights leave out
         else:
             self.model = Dinov2Model(Dinov2Config(**sizes))

@@ -32,7 +32,7 @@ def fold(planes: Float[Tensor, "b 3 c h w"], weight: Float[Tensor, "k 3c"]) -> F
 def decode(
     folded: Float[Tensor, "b 3 h w k"],
     points: Float[Tensor, "b n 3"],
-    start: Float[Tensor, k] | Float[Tensor, "b n k"],
+    start: Float[Tensor, " k"] | Float[Tensor, "b n k"],
     layers: Layers,
 ) -> Float[Tensor, "b n outputs"]:
     """What the decoder says of points in -1..1 (zeros lie beyond); `start` is the first layer's bias, or bias and more

@@ -106,7 +106,7 @@ class _Bounds:
     followed through those bands (CROWN, arXiv 1811.00866), which is tighter.
     """
 
-    def __init__(self, zy: Float[Tensor, "side side k"], bias: Float[Tensor, k], layers: fused.Layers) -> None:
+    def __init__(self, zy: Float[Tensor, "side side k"], bias: Float[Tensor, " k"], layers: fused.Layers) -> None:
         self.windows = _with_neighbours(zy.shape[0])
         # block row by block row: the windows overlap, and all of them at once would take twice the plane
         rows = [_affine(zy[rows][:, self.windows].transpose(0, 1)) for rows in self.windows]
@@ -117,7 +117,7 @@ class _Bounds:
         )
         self.bias, self.layers = bias, layers
 
-    def highest(self, xy: Float[Tensor, "rows side k"], xz: Float[Tensor, "rows side k"]) -> Float[Tensor, blocks]:
+    def highest(self, xy: Float[Tensor, "rows side k"], xz: Float[Tensor, "rows side k"]) -> Float[Tensor, " blocks"]:
         """For the blocks of an x slab, given with its neighbours, row by row."""
         xy_, xz_ = (_affine(part[:, self.windows].transpose(0, 1)) for part in (xy, xz))
         zy = self.zy
@@ -134,7 +134,7 @@ class _Bounds:
 
     def _highest(
         self, middle: Float[Tensor, "m k"], slopes: Float[Tensor, "3 m k"], reach: Float[Tensor, "m k"]
-    ) -> Float[Tensor, m]:
+    ) -> Float[Tensor, " m"]:
         weights, biases = self.layers[::2], self.layers[1::2]
         start, bands = (middle, slopes, reach), []
         for weight, bias in zip(weights, biases, strict=True):
@@ -162,7 +162,7 @@ def _fill(
     xy: Float[Tensor, "rows side k"],
     xz: Float[Tensor, "rows side k"],
     zy: Float[Tensor, "side side k"],
-    bias: Float[Tensor, k],
+    bias: Float[Tensor, " k"],
     layers: fused.Layers,
     blocks: Int64[Tensor, "m 2"],
     raw: Float[Tensor, "rows side side"],

@@ -15,7 +15,7 @@ CHUNK = 1 << 20
 
 def ask(
     planes: Float[Tensor, "3 c h w"], net: nn.Module, points: Float[Tensor, "n 3"]
-) -> tuple[Float[Tensor, n], Float[Tensor, "n 3"]]:
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "n 3"]]:
     """Raw density and colour of points in the box of half side 1."""
     raw, rgb = [], []
     for part in points.split(CHUNK):
@@ -33,7 +33,7 @@ def render(
     origins: Float[Tensor, "r 3"],
     directions: Float[Tensor, "r 3"],
     samples: int,
-) -> tuple[Float[Tensor, "r 3"], Float[Tensor, r], Float[Tensor, r]]:
+) -> tuple[Float[Tensor, "r 3"], Float[Tensor, " r"], Float[Tensor, " r"]]:
     """Colour on white, depth and weight of rays that all hit the box, half of the samples placed by importance."""
     slabs = torch.stack(((-1 - origins) / directions, (1 - origins) / directions))
     near, far = slabs.amin(0).amax(1, keepdim=True), slabs.amax(0).amin(1, keepdim=True)
@@ -69,7 +69,7 @@ def _weights(raw: Float[Tensor, "r n"], depths: Float[Tensor, "r n"]) -> Float[T
     return alpha * passed[:, :-1]
 
 
-def _importance(depths: Float[Tensor, "r n"], weights: Float[Tensor, "r n-1"], u: Float[Tensor, n]) -> Tensor:
+def _importance(depths: Float[Tensor, "r n"], weights: Float[Tensor, "r n-1"], u: Float[Tensor, " n"]) -> Tensor:
     smooth = F.avg_pool1d(F.max_pool1d(weights[:, None], 2, 1, padding=1), 2, 1)[:, 0] + 0.01
     odds = smooth[:, 1:-1] + 1e-5
     odds = odds / odds.sum(1, keepdim=True)
