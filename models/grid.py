@@ -37,19 +37,27 @@ def density_slabs(field: Field, side: int, below: float | None = None) -> Iterat
     planes, layers = field.folded[0], field.layers
     top = [*layers[:-2], layers[-2][:1], layers[-1][:1]]  # density alone
     heights, widths = (_interpolation(side, size, planes) for size in planes.shape[1:3])
-    zy = torch.einsum("yh,zw,hwk->yzk", heights, widths, planes[2])  # the one plane that all slabs share
+    zy = _sampled(planes[2], heights, widths).contiguous()  # the one plane that all slabs share
     bounds = None if below is None else _Bounds(zy, field.bias, top)
     count = -(-side // BLOCK)
     blocks = torch.cartesian_prod(torch.arange(count), torch.arange(count))
     for first in range(0, side, BLOCK):
         across = widths[_with_neighbours(side)[first // BLOCK]]
-        xy, xz = (torch.einsum("xw,sh,hwk->xsk", across, heights, planes[plane]) for plane in (0, 1))
+        xy, xz = (_sampled(planes[plane], heights, across).transpose(0, 1).contiguous() for plane in (0, 1))
         chosen = blocks
         if bounds is not None and below is not None:
             chosen = blocks[bounds.highest(xy, xz) > raw_of(below) - MARGIN]
         raw = torch.full((BLOCK, side, side), -torch.inf, dtype=planes.dtype)
         _fill(xy[1:-1], xz[1:-1], zy, field.bias, top, chosen, raw)
         yield density_of(raw[: side - first])
+
+
+def _sampled(
+    plane: Float[Tensor, "h w k"], up: Float[Tensor, "s h"], across: Float[Tensor, "x w"]
+) -> Float[Tensor, "s x k"]:
+    """A plane at the crossings of two sets of lines, one axis after the other."""
+    lines = (up @ plane.flatten(1)).unflatten(1, plane.shape[1:])  # [s, w, k]
+    return across @ lines
 
 
 def raw_of(density: float) -> float:
