@@ -6,6 +6,7 @@ screen-door over the samples of a pixel, so that no triangle has to be sorted.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import logging
 from dataclasses import dataclass
@@ -93,7 +94,10 @@ def on_cuda(config: RenderingConfig) -> bool:
 def cuda() -> tuple[bool, str]:
     """Whether warp can use a GPU here, and a line that says what is there; logged once a process."""
     try:
+        ctypes.CDLL("libcuda.so.1")  # warp complains on standard error where there is no driver
         from stages.rendering.gpu import cuda_name
+    except OSError:
+        found, said = False, "no CUDA driver here"
     except ImportError:
         found, said = False, "warp-lang is not installed (pip install 'orbitforge[gpu]')"
     else:
