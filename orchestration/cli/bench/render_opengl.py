@@ -6,7 +6,7 @@ import functools
 from importlib.metadata import version
 from typing import Any
 
-import moderngl
+import moderngl  # pyright: ignore[reportMissingImports]  # an extra
 import numpy as np
 from jaxtyping import Float, UInt8
 
