@@ -89,10 +89,12 @@ def test_workers_die_with_their_parent(tmp_path: Path, how: signal.Signals):
 
 
 _PARENT = """
+import signal
 from pathlib import Path
 from orchestration.resources.shards import map_shards
 from tests.orchestration.test_shards import wait_for_ever
 folder = Path({folder!r})
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 list(map_shards(wait_for_ever, [folder / "a", folder / "b"], workers=2))
 """
 
