@@ -83,6 +83,7 @@ def _published(config: DinoConfig) -> Encoder:
             width=its.hidden_size,
             layers=its.num_hidden_layers,
             heads=its.num_attention_heads,
+            registers=0,
             normalise="imagenet",
             position_resize="size",
         )
