@@ -28,6 +28,7 @@ from stages.rendering.collection import collection_rows, content_version, known_
 from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import summary, write_manifest
 from stages.rendering.overview import overview
+from stages.rendering.rasterise import cuda, on_cuda
 from stages.rendering.views import render_shard
 from stages.sandbox import STOPPED, Limits
 
@@ -105,6 +106,8 @@ def render_command(
         waiting = [job for job in jobs if not job.done()]
         if len(waiting) < len(jobs):
             console.print(f"{len(jobs) - len(waiting)} of {len(jobs)} shards are finished", style="dim")
+        if waiting:
+            console.print(f"{'by warp on the GPU' if on_cuda(config) else 'by numba'}: {cuda()[1]}", style="dim")
         failures = _render_all(waiting, workers or min(2, os.cpu_count() or 1), console)
         if failures:
             raise OrbitforgeError(f"{len(failures)} shards failed: {'; '.join(failures[:3])}; run again to go on")
