@@ -159,7 +159,7 @@ def _serve(name: str, handle: str, parent: str, seconds: str, gigabytes: str) ->
         except MemoryError:
             answer = "memory", None
         except Exception as error:
-            answer = "raised", _portable(error)
+            answer = "raised", portable(error)
         try:
             pipe.send(answer)
         except MemoryError:
@@ -171,11 +171,15 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
+    """The error, or a plain one in its place with its words and notes, when it does not survive pickling."""
     try:
         return pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        plain = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            plain.add_note(note)
+        return plain
 
 
 if __name__ == "__main__":

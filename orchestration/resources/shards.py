@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import traceback
@@ -17,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from orchestration.errors import OrbitforgeError
+from stages.sandbox import portable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -130,7 +130,8 @@ def _serve(function: Callable[[Any, Report], Any], pipe: Connection) -> None:
         try:
             answer = "done", function(item, lambda event: pipe.send(("report", event)))
         except Exception as error:
-            answer = "failed", _portable(error)
+            error.add_note("".join(traceback.format_exception(error)))
+            answer = "failed", portable(error)
         pipe.send(answer)
 
 
@@ -138,17 +139,6 @@ def _die_with_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error with its traceback as a note, or a plain one in its place when it does not survive pickling."""
-    error.add_note("".join(traceback.format_exception(error)))
-    try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:
-        plain = RuntimeError(f"{type(error).__name__}: {error}")
-        plain.__notes__ = error.__notes__
-        return plain
 
 
 @contextmanager

@@ -118,6 +118,22 @@ def _table(
 
 
 @numba.njit(cache=True, nogil=True)
+def _first_inside(mask, table, order, k, pixel):
+    """The first point on a pixel's ray that lies inside all other silhouettes; -1 where there is none."""
+    count = mask.shape[0]
+    for sample in range(table.shape[1]):
+        inside = True
+        for j in order:
+            other = table[pixel, sample, j]
+            if other < 0 or not mask[(k + j) % count, other]:
+                inside = False
+                break
+        if inside:
+            return sample
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
 def _explained(mask, table, order):
     """The share of silhouette pixels with a point on their ray inside all other silhouettes."""
     count, pixels = mask.shape
@@ -127,16 +143,7 @@ def _explained(mask, table, order):
             if not mask[k, pixel]:
                 continue
             total += 1
-            for sample in range(table.shape[1]):
-                inside = True
-                for j in order:
-                    other = table[pixel, sample, j]
-                    if other < 0 or not mask[(k + j) % count, other]:
-                        inside = False
-                        break
-                if inside:
-                    explained += 1
-                    break
+            explained += _first_inside(mask, table, order, k, pixel) >= 0
     return explained / max(total, 1)
 
 
@@ -151,20 +158,14 @@ def _carried(mask, colours, table, order):
         for pixel in range(pixels):
             if not mask[k, pixel]:
                 continue
-            for sample in range(table.shape[1]):
-                inside = True
-                for j in order:
-                    other = table[pixel, sample, j]
-                    if other < 0 or not mask[(k + j) % count, other]:
-                        inside = False
-                        break
-                if inside:
-                    total += 1
-                    seen = table[pixel, sample, 1]
-                    for c in range(3):
-                        carried[k] += abs(colours[k, pixel, c] - colours[after, seen, c]) / 3
-                        still[k] += abs(colours[k, pixel, c] - colours[after, pixel, c]) / 3
-                    break
+            sample = _first_inside(mask, table, order, k, pixel)
+            if sample < 0:
+                continue
+            total += 1
+            seen = table[pixel, sample, 1]
+            for c in range(3):
+                carried[k] += abs(colours[k, pixel, c] - colours[after, seen, c]) / 3
+                still[k] += abs(colours[k, pixel, c] - colours[after, pixel, c]) / 3
         carried[k] /= max(total, 1)
         still[k] /= max(total, 1)
     return carried, still
