@@ -20,7 +20,7 @@ from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_AS
 
 from orchestration import paths
 from orchestration.lineage.current import Current, input_versions
-from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, now
+from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, about
 from orchestration.resources import store
 from orchestration.steps import DATA_VERSION_TAG, ROW_TAG, Source, Step
 from orchestration.versions import code_and_config
@@ -100,16 +100,7 @@ def register(
     }
     name = f"{row.preset}-{row.asset}"
     version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
-    told = Row(
-        kind=PUBLISHED,
-        preset=row.preset,
-        asset=row.asset,
-        about=row.id,
-        service=MLFLOW,
-        reference=f"models:/{name}/{version}",
-        started=(at := now()),
-        ended=at,
-    )
+    told = about(row, PUBLISHED, service=MLFLOW, reference=f"models:/{name}/{version}")
     Ledger().append(told)
     return told
 

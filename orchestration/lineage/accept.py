@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.again import Makes, differences, made_again, make_of
 from orchestration.lineage.current import Current
-from orchestration.lineage.ledger import ACCEPTED, Ledger, Row, now
+from orchestration.lineage.ledger import ACCEPTED, Ledger, Row, about
 from orchestration.steps import Report, Step
 from orchestration.tasks import name_of
 from orchestration.versions import code_modules
@@ -36,20 +36,15 @@ def accept(
         for row in proofs.values():
             _prove(current, row, code, report, makes)
     for row in proofs.values():
-        accepted = Row(
-            kind=ACCEPTED,
-            preset=row.preset,
-            asset=row.asset,
-            shard=row.shard,
+        accepted = about(
+            row,
+            ACCEPTED,
             code=code,
             code_modules=code_modules(step.code),
             config_hash=row.config_hash,
-            about=row.id,
             service=PERSON if step.kind == "model" else BYTES,
             reference=reason,
             by=by,
-            started=(at := now()),
-            ended=at,
         )
         Ledger().append(accepted)
         yield accepted

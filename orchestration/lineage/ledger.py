@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -151,11 +151,15 @@ def among(column: str, values: Iterable[str]) -> pl.Expr:
     return pl.col(column).is_in(pl.Series(list(values), dtype=pl.String).implode())
 
 
+def about(row: Row, kind: str, **facts: Any) -> Row:
+    """A row of `kind` that says something of `row`, from now on."""
+    at = now()
+    return Row(kind, row.preset, row.asset, row.shard, about=row.id, started=at, ended=at, **facts)
+
+
 def recalled(row: Row) -> Row:
     """The row that says: the artifact of `row` lies in its folder again."""
-    at = now()
-    which = Row(RECALLED, row.preset, row.asset, row.shard, row.folder, row.version)
-    return replace(which, about=row.id, started=at, ended=at)
+    return about(row, RECALLED, folder=row.folder, version=row.version)
 
 
 class Ledger:

@@ -11,7 +11,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.lineage.audit.whole import Audit
 from orchestration.lineage.current import Current
 from orchestration.lineage.find import step_of
-from orchestration.lineage.ledger import MADE, MLFLOW, PROMOTED, Ledger, Row, now
+from orchestration.lineage.ledger import MADE, MLFLOW, PROMOTED, Ledger, Row, about
 from orchestration.lineage.policy import Policy, objections
 from orchestration.lineage.record import Record
 from orchestration.publish import register
@@ -43,17 +43,7 @@ def promote(current: Current, row: Row, *, alias: str, reason: str, by: str) -> 
     reference = current.published(MLFLOW).get(row.id) or register(row, tracking).reference or ""
     name, _, version = reference.removeprefix("models:/").partition("/")
     tracking.promote(name, version, alias, {"promoted.by": by, "promoted.reason": reason, "promoted.to": alias})
-    told = Row(
-        kind=PROMOTED,
-        preset=row.preset,
-        asset=row.asset,
-        about=row.id,
-        service=alias,
-        reference=reason,
-        by=by,
-        started=(at := now()),
-        ended=at,
-    )
+    told = about(row, PROMOTED, service=alias, reference=reason, by=by)
     Ledger().append(told)
     store.publish({}, also=[paths.ledger()])
     return told
