@@ -18,6 +18,7 @@ from orchestration import paths
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.code import code_modules, code_version
 from orchestration.memo import FileMemo
+from stages import hashing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,12 +90,8 @@ def asset_seed(root_seed: int, asset: str) -> int:
 
 
 def file_md5(path: Path) -> str:
-    return _md5s(path, _md5)
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+    """The md5 of a file, computed again only when it changed."""
+    return _md5s(path, hashing.file_md5)
 
 
 def tree_version(md5s: Mapping[str, str]) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from orchestration.errors import OrbitforgeError
+from orchestration.versions import file_md5
 from stages.quality.clips import Broken, read_clip, read_clips
 from stages.quality.judged import LEARNED_FROM
 from stages.shards import Sample
@@ -74,7 +73,7 @@ def _shards(clips: Path, labels: Path, preset: str) -> Iterator[pl.DataFrame]:
     """Candidates of each shard, with their scores where they were labelled as they are now."""
     for tar in sorted(clips.glob("*/clips.tar")):
         shard = tar.parent.name
-        md5 = _md5(tar, _stamp(tar))
+        md5 = file_md5(tar)
         path = labels / shard / "labels.parquet"
         table = None
         if path.is_file() and "clips_md5" in pl.read_parquet_schema(path):
@@ -104,9 +103,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except FileNotFoundError:
         return (0, 0)
     return (stat.st_ino, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=100_000)
-def _md5(path: Path, _stamped: tuple[int, int]) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from stages.errors import InputError
+from stages.hashing import file_md5
 from stages.objects.collections.item import captioned
 from stages.objects.config import SourceConfig
 from stages.objects.splits import split_of_object
@@ -116,7 +117,7 @@ def describe_objects(
             "creator": r["creator"],
             "split": split_of_object(r["creator"], r["id"]),
             "file": f"meshes/{r['file']}",
-            "md5": hashlib.md5((folder / "meshes" / r["file"]).read_bytes()).hexdigest(),
+            "md5": file_md5(folder / "meshes" / r["file"]),
             "faces": r["faces"],
             "source": r["source"],
         }

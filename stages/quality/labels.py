@@ -13,7 +13,6 @@ A clip that cannot be read or measured keeps its row, with the reason as `fault`
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from stages.hashing import file_md5
 from stages.quality.carving import ELEVATIONS, photometric
 from stages.quality.carving import statistics as carved
 from stages.quality.classifier import load_classifier
@@ -106,7 +106,7 @@ def label_shard(
                 batch = []
         label(batch)
 
-    md5s = {"clips_md5": _md5(clips), "masks_md5": _md5(output / "masks.tar")}
+    md5s = {"clips_md5": file_md5(clips), "masks_md5": file_md5(output / "masks.tar")}
     table = pl.DataFrame(rows, schema=SCHEMA).with_columns(**{name: pl.lit(md5) for name, md5 in md5s.items()})
     table.sort("id").write_parquet(output / "labels.parquet")
     vectors = pl.DataFrame(features, schema={"id": pl.String, "embedding": pl.List(pl.Float32)})
@@ -127,8 +127,3 @@ def _row(
         "parents": json.dumps(sample.meta.get("parents")),
         **seen.statistics,
     }
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

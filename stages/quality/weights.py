@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from stages.errors import InputError
+from stages.hashing import file_md5
 from stages.quality.config import WeightsConfig
 
 
@@ -21,9 +21,7 @@ def find_weights(config: WeightsConfig, name: str) -> Path:
         path = _cached(config.at, name)
     if not path.is_file():
         raise InputError(f"{path} is missing: the preset names {config.at} for weights; put them there")
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, "md5").hexdigest()
-    if md5 != config.md5:
+    if (md5 := file_md5(path)) != config.md5:
         raise InputError(f"{path} has md5 {md5}, the preset says {config.md5}; name the one that you mean")
     return path
 

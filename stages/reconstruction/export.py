@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from models.checkpoints import WEIGHTS, load
 from models.config import LRMConfig
 from models.lrm import LRM
 from stages.errors import InputError
+from stages.hashing import file_md5
 from stages.reconstruction.config import ExportConfig, FinetuneConfig
 from stages.reconstruction.data import Orbits
 from stages.reconstruction.mesh import extract_mesh, turntable, write_glb, write_video
@@ -103,7 +103,3 @@ def object_picture(path: Path, size: int, fill: float) -> Float[Tensor, "3 s s"]
     white.paste(cut, ((side - cut.width) // 2, (side - cut.height) // 2), cut)
     small = white.convert("RGB").resize((size, size), Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC)
     return torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1).float() / 255
-
-
-def file_md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes()).hexdigest()

@@ -5,7 +5,6 @@ write_manifest(shards, output) -> output/manifest.parquet, output/summary.json
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from stages.hashing import file_md5
 from stages.shards import read_meta
 
 SCHEMA: dict[str, Any] = {
@@ -52,7 +52,7 @@ def write_manifest(shards: Path, output: Path) -> None:
     """
     rows: list[dict[str, Any]] = []
     for folder in sorted(path for path in shards.iterdir() if path.is_dir()):
-        where = {"shard": folder.name, "md5": _md5(folder / "views.tar")}
+        where = {"shard": folder.name, "md5": file_md5(folder / "views.tar")}
         for id_, meta in read_meta(folder / "views.tar"):
             facts = {key: meta[key] for key in FROM_META}
             rows.append({"id": id_, "views": len(meta["cameras"]), **facts, **where})
@@ -100,8 +100,3 @@ def _histogram(values: pl.Series, edges: np.ndarray) -> list[tuple[float, float,
         for low, high, count in zip(edges, edges[1:], counts, strict=False)
         if count
     ]
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

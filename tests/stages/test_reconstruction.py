@@ -226,7 +226,7 @@ def test_both_trainings_leave_what_a_user_wants(trained: Path) -> None:
 
 
 def test_the_asset_names_the_model_it_comes_from(trained: Path) -> None:
-    from stages.reconstruction.export import file_md5
+    from stages.hashing import file_md5
 
     data = (trained / "finetuned" / "asset.glb").read_bytes()
     length = int.from_bytes(data[12:16], "little")
