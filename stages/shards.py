@@ -7,7 +7,7 @@ import json
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from models.camera import Camera
 class Sample:
     """The views of one object or clip: un-premultiplied RGBA, and what is known about them.
 
-    `meta["cameras"]` holds one list of 16 numbers a view (see `Camera.from_numbers`).
+    `meta["cameras"]` holds one list of 16 numbers a view (see `Camera.from_numbers`). `files` are written beside the
+    views (extension -> content) and not read back here.
     """
 
     id: str
     views: UInt8[np.ndarray, "v h w 4"]
     meta: dict[str, Any]
+    files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def cameras(self) -> Camera:
@@ -57,9 +59,9 @@ class ShardWriter:
             raise ValueError(
                 f"{self.path.name}: sample id {sample.id!r} repeats or holds a dot; make ids unique and plain"
             )
-        self._members[sample.id] = [
-            self._spooled(f"{sample.id}.{view:02d}.png", encode_png(pixels)) for view, pixels in enumerate(sample.views)
-        ] + [self._spooled(f"{sample.id}.json", json.dumps(sample.meta, sort_keys=True).encode())]
+        contents = {f"{view:02d}.png": encode_png(pixels) for view, pixels in enumerate(sample.views)}
+        contents |= {"json": json.dumps(sample.meta, sort_keys=True).encode(), **sample.files}
+        self._members[sample.id] = [self._spooled(f"{sample.id}.{kind}", data) for kind, data in contents.items()]
 
     def _spooled(self, name: str, data: bytes) -> tuple[str, int, int]:
         start = self._spool.tell()

@@ -192,6 +192,7 @@ def render(
     views: Annotated[int | None, typer.Option(min=2, help="Views of an orbit.")] = None,
     orbits: Annotated[int | None, typer.Option(min=1, help="Orbits of an object.")] = None,
     supersampling: Annotated[int | None, typer.Option(min=1, max=8, help="Samples a pixel and axis.")] = None,
+    geometry: Annotated[bool, typer.Option("--geometry", help="Store depth and normals as well.")] = False,
     table: TableOption = None,
     licence: LicenceOption = None,
     shard_size: ShardSizeOption = 100,
@@ -205,6 +206,7 @@ def render(
     from stages.sandbox import Limits
 
     changes = {"size": size, "views": views, "orbits": orbits, "supersampling": supersampling}
+    changes["geometry"] = geometry or None
     render_command(
         sources,
         output,

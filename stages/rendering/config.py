@@ -42,6 +42,7 @@ class RenderingConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a CUDA device where there is one and warp-lang is installed, else numba on the CPU"
     )
+    geometry: bool = Field(False, description="store depth and normals of the views with each orbit")
     max_faces: int = Field(1_000_000, gt=0)
 
     @model_validator(mode="after")

@@ -3,11 +3,13 @@
 Invented objects may be rendered beside those of the shard, so that few meshes are not all the shapes there are.
 
 render_shard(objects, meshes, output, config, *, seed, report, limits)
-    -> output/views.tar (one sample an orbit), output/quarantine.parquet (id, reason, error)
+    -> output/views.tar (one sample an orbit, on request with depth and normals), output/quarantine.parquet (id,
+       reason, error)
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from stages.rendering.cameras import draw_cameras
 from stages.rendering.config import RenderingConfig
 from stages.rendering.loader import load, sandboxed
 from stages.rendering.mesh import Mesh, MeshError, flatten
-from stages.rendering.rasterise import render
+from stages.rendering.rasterise import Views, render
 from stages.rendering.variants import colour_matrix, draw_scale, recoloured
 from stages.sandbox import Limits, Sandbox
 from stages.seeds import numpy_generator
@@ -102,7 +104,8 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
             colours = colour_matrix(rng, config.recolour)
         for orbit in range(config.orbits):
             cameras, elevation = draw_cameras(config, numpy_generator(seed, row["id"], variant, orbit))
-            views = recoloured(render(shape, cameras, config).rgba, colours)
+            seen = render(shape, cameras, config)
+            views = recoloured(seen.rgba, colours)
             if not views[..., 3].any(axis=(1, 2)).all():
                 empty = int((~views[..., 3].any(axis=(1, 2))).sum())
                 raise MeshError(f"empty views: nothing to see in {empty} of {len(views)}")
@@ -121,4 +124,12 @@ def render_object(mesh: Mesh, row: dict[str, Any], config: RenderingConfig, seed
                 "seed": seed,
                 "parents": [row["md5"]] if row["md5"] else [],
             }
-            yield Sample(f"{row['id']}-{variant}-{orbit}", views, meta)
+            files = {"geometry.npz": packed(seen)} if config.geometry else {}
+            yield Sample(f"{row['id']}-{variant}-{orbit}", views, meta, files)
+
+
+def packed(seen: Views) -> bytes:
+    """An .npz of `depth` [v, h, w] and `normals` [v, h, w, 3], see `Views`, in half precision; bytes repeat."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, depth=seen.depth.astype(np.float16), normals=seen.normals.astype(np.float16))
+    return buffer.getvalue()

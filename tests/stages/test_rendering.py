@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,27 @@ def test_a_turned_file_is_seen_as_its_rotation_says(tmp_path: Path) -> None:
     upright = load(tmp_path / "upright.ply", CONFIG)
     stood = load(tmp_path / "lying.ply", CONFIG, turn.ravel().tolist())
     np.testing.assert_allclose(stood.mesh.vertices, upright.mesh.vertices, atol=1e-6)
+
+
+def test_depth_and_normals_are_stored_on_request(tmp_path: Path) -> None:
+    save(tmp_path, "box.glb", coloured(trimesh.creation.box((1, 2, 3))))
+    objects, content = pl.DataFrame([row("box", "box.glb")]), []
+    for name, wanted in (("plain", False), ("with", True), ("again", True)):
+        (tmp_path / name).mkdir()
+        config = CONFIG.model_copy(update={"geometry": wanted})
+        render_shard(objects, tmp_path, tmp_path / name, config, seed=0, report=lambda e: None)
+        content.append((tmp_path / name / "views.tar").read_bytes())
+    assert content[0] != content[1] == content[2]
+    (plain,), (sample,) = (read_shard(tmp_path / name / "views.tar") for name in ("plain", "with"))
+    assert np.array_equal(plain.views, sample.views)
+    with tarfile.open(tmp_path / "with" / "views.tar") as tar:
+        stored = tar.extractfile(f"{sample.id}.geometry.npz")
+        assert stored is not None
+        arrays = np.load(io.BytesIO(stored.read()))
+    seen = render(load_mesh(tmp_path / "box.glb", CONFIG), sample.cameras, CONFIG)
+    np.testing.assert_allclose(arrays["depth"], seen.depth, atol=2e-3)
+    np.testing.assert_allclose(arrays["normals"], seen.normals, atol=2e-3)
+    assert ((arrays["depth"] > 0) == (sample.views[..., 3] > 0)).all()
 
 
 def test_the_same_bytes_twice_and_other_bytes_for_another_seed(tmp_path: Path) -> None:
