@@ -128,11 +128,10 @@ def test_the_code_location_loads_with_every_preset(preset):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("sample_data")
 def test_the_daemon_registers_new_shards():
     from orchestration.sensors import source_tables
 
-    if not (ROOT / "data" / "source").is_dir() or not (ROOT / "data" / "human_labels").is_dir():
-        pytest.skip("the sample data is not fetched")
     with dg.instance_for_test() as instance:
         result = source_tables(dg.build_sensor_context(instance=instance))
         assert isinstance(result, dg.SensorResult)

@@ -155,16 +155,13 @@ def test_prompts_need_training_objects(data):
 # the data that ships
 
 
-def test_the_shipped_tables_follow_the_rules():
-    data = Path(__file__).parents[2] / "data"
-    if not (data / "source").is_dir():
-        pytest.skip("the sample data is not fetched")
-    table = read_table(data, SourceConfig.model_validate({}), OBJECTS)
-    prompts = read_table(data, SourceConfig.model_validate({}), PROMPTS)
+def test_the_shipped_tables_follow_the_rules(sample_data: Path):
+    table = read_table(sample_data, SourceConfig.model_validate({}), OBJECTS)
+    prompts = read_table(sample_data, SourceConfig.model_validate({}), PROMPTS)
     assert (len(table), len(prompts)) == (68, 192)
     assert set(table["licence"]) == {"CC0-1.0"}
     assert [split_of(c) for c in table["creator"]] == table["split"].to_list()
     assert dict(zip(table["id"], table["shard"], strict=True)) == assign_shards(table["id"], 17)
     training = set(table.filter(pl.col("split") == TRAIN)["id"])
     assert set(prompts["object"]) <= training
-    assert all((data / "source" / file).is_file() for file in table["file"])
+    assert all((sample_data / "source" / file).is_file() for file in table["file"])
