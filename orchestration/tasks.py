@@ -14,6 +14,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
 from orchestration.lineage.ledger import File, Input, Row, now
 from orchestration.lineage.sources import observe
+from orchestration.resources.store import object_path
 from orchestration.steps import Make, Report, Source, Step, Work
 from orchestration.versions import asset_seed, code_version, config_of
 from orchestration.workspace import Scratch, link_inputs, missing, protect, store
@@ -201,11 +202,25 @@ def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> D
     task.scratch.write("mlflow", {"run": run})
     try:
         done = perform(task, report, [tracking.logger(run)])
+        tracking.log_curve(run, [*_figures(done), *((0, name, value) for name, value in done.metrics.items())])
+        tracking.log_pictures(run, task.scratch.state / "preview")
     except Exception:
         tracking.finish(run, failed=True)
         raise
     tracking.finish(run)
     return replace(done, mlflow_run=run)
+
+
+def _figures(done: Done) -> list[tuple[int, str, float]]:
+    """(step, name, value) of what the finished model was measured at; its curves went to MLflow while it trained."""
+    import polars as pl
+
+    found: list[tuple[int, str, float]] = []
+    for file in done.files:
+        if Path(file.path).name == "training.parquet":
+            curve = pl.read_parquet(object_path(file.md5)).select("step", "name", "value")
+            found += curve.filter(pl.len().over("name") <= 2).iter_rows()
+    return found
 
 
 def name_of(asset: str, shard: Shard) -> str:

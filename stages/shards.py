@@ -109,6 +109,8 @@ def read_meta(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def composite(views: UInt8[np.ndarray, "v h w 4"], background: float = 1.0) -> Float[np.ndarray, "v 3 h w"]:
     """Views on a plain background, RGB in 0..1."""
+    if (views[..., 3] == 255).all():  # as generated clips are
+        return np.ascontiguousarray(views[..., :3].transpose(0, 3, 1, 2)).astype(np.float32) / 255
     rgba = views.astype(np.float32) / 255
     rgb = rgba[..., :3] * rgba[..., 3:] + background * (1 - rgba[..., 3:])
     return np.ascontiguousarray(rgb.transpose(0, 3, 1, 2))
@@ -121,4 +123,6 @@ def encode_png(pixels: UInt8[np.ndarray, "h w c"]) -> bytes:
 
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w c"]:
-    return np.asarray(Image.open(io.BytesIO(data)))
+    """Pixels as they are stored; silhouettes, which are grey with coverage, as RGBA."""
+    image = Image.open(io.BytesIO(data), formats=("PNG",))
+    return np.asarray(image.convert("RGBA") if image.mode == "LA" else image)

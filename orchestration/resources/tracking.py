@@ -119,6 +119,11 @@ class Tracking(dg.ConfigurableResource):
         for start in range(0, len(points), _BATCH):
             client.log_batch(run_id, metrics=points[start : start + _BATCH])
 
+    def log_pictures(self, run_id: str, folder: Path) -> None:
+        """Show the pictures and tables of a folder, where there is one, beside the run."""
+        if folder.is_dir():
+            self.client().log_artifacts(run_id, str(folder), "preview")
+
     def known(self, name: str, md5: str) -> str | None:
         """The number of the version of model `name` with this DVC md5."""
         found = self._version(self.client(), name, md5)

@@ -36,10 +36,9 @@ def carve(mask: Bool[np.ndarray, "v h w"], config: FeaturesConfig) -> Float[np.n
     """
     small = _reduced(mask)
     count, side, _ = small.shape
-    flat = np.ascontiguousarray(small.reshape(count, -1))
-    order = _order(count)
+    others = _others(small)
     tables = (_table(count, side, height, config.radius, config.focal) for height in ELEVATIONS)
-    return np.array([_explained(flat, table, order) for table in tables], dtype=np.float32)
+    return np.array([_explained(small.reshape(count, -1), others, table) for table in tables], dtype=np.float32)
 
 
 def statistics(profile: Float[np.ndarray, " elevations"]) -> dict[str, float]:
@@ -63,10 +62,9 @@ def photometric(
     colours = _reduced_colours(images)
     count, side, _ = small.shape
     table = _table(count, side, ELEVATIONS[int(profile.argmax())], config.radius, config.focal)
-    order = _order(count)
-    flat = np.ascontiguousarray(small.reshape(count, -1))
     pixels = np.ascontiguousarray(colours.transpose(0, 2, 3, 1).reshape(count, side * side, 3))
-    carried, still = _carried(flat, pixels, table, order)
+    following = int(np.flatnonzero(_order(count) == 1)[0])
+    carried, still = _carried(small.reshape(count, -1), _others(small), pixels, table, following)
     mean = float(carried.mean())
     return {
         "photo_mean": mean,
@@ -98,11 +96,19 @@ def _order(count: int) -> Int64[np.ndarray, " others"]:
     return np.array(sorted(range(1, count), key=lambda j: min(abs(j - count / 4), abs(j - 3 * count / 4))))
 
 
+def _others(mask: Bool[np.ndarray, "v s s"]) -> Bool[np.ndarray, "v others pixels_and_one"]:
+    """For each view the silhouettes of the others in `_order`, with a last pixel that is never inside."""
+    count = len(mask)
+    flat = np.pad(mask.reshape(count, -1), ((0, 0), (0, 1)))
+    return flat[(np.arange(count)[:, None] + _order(count)) % count]
+
+
 @cache
 def _table(
     count: int, side: int, elevation: float, radius: float, focal: float
-) -> Int16[np.ndarray, "pixels samples v"]:
-    """Where the points on each ray of view k are seen in view k + j, as pixel numbers; -1 outside image or object.
+) -> Int16[np.ndarray, "pixels samples others"]:
+    """Where the points on each ray of view k are seen in the others, as pixel numbers; outside of image or object the
+    number after the last pixel's.
 
     The same for every k: turning the ring about the vertical maps it onto itself.
     """
@@ -113,42 +119,41 @@ def _table(
     points = (origins[:, None] + directions[:, None] * along[:, None]).reshape(-1, 3)
     place = torch.floor(cameras.project(points)[..., :2] * side).long()  # [v, pixels * samples, (column, row)]
     seen = ((place >= 0) & (place < side)).all(-1) & (points.norm(dim=1) <= reach)
-    pixels = torch.where(seen, place[..., 1] * side + place[..., 0], -1)
-    return np.ascontiguousarray(pixels.T.reshape(side * side, SAMPLES, count).numpy().astype(np.int16))
+    pixels = torch.where(seen, place[..., 1] * side + place[..., 0], side * side)[torch.from_numpy(_order(count))]
+    return np.ascontiguousarray(pixels.T.reshape(side * side, SAMPLES, count - 1).numpy().astype(np.int16))
 
 
 @numba.njit(cache=True, nogil=True)
-def _first_inside(mask, table, order, k, pixel):
-    """The first point on a pixel's ray that lies inside all other silhouettes; -1 where there is none."""
-    count = mask.shape[0]
-    for sample in range(table.shape[1]):
-        inside = True
-        for j in order:
-            other = table[pixel, sample, j]
-            if other < 0 or not mask[(k + j) % count, other]:
-                inside = False
-                break
-        if inside:
-            return sample
-    return -1
+def _inside(others, places):
+    """Does a point, seen by the others at `places`, lie inside all their silhouettes?"""
+    for other in range(len(places)):  # noqa: SIM110  # plain loops are what numba compiles well
+        if not others[other, places[other]]:
+            return False
+    return True
 
 
 @numba.njit(cache=True, nogil=True)
-def _explained(mask, table, order):
-    """The share of silhouette pixels with a point on their ray inside all other silhouettes."""
+def _explained(mask, others, table):
+    """The share of silhouette pixels with a point on their ray inside all other silhouettes; the middle of a ray is
+    tried first, most solids are there."""
     count, pixels = mask.shape
+    middle = table.shape[1] // 2
     explained, total = 0, 0
     for k in range(count):
         for pixel in range(pixels):
             if not mask[k, pixel]:
                 continue
             total += 1
-            explained += _first_inside(mask, table, order, k, pixel) >= 0
+            for step in range(table.shape[1]):
+                sample = middle + (step // 2 if step % 2 == 0 else -1 - step // 2)
+                if _inside(others[k], table[pixel, sample]):
+                    explained += 1
+                    break
     return explained / max(total, 1)
 
 
 @numba.njit(cache=True, nogil=True)
-def _carried(mask, colours, table, order):
+def _carried(mask, others, colours, table, following):
     """For each step from a view to the next: the mean colour difference of hull points, and of the same pixels."""
     count, pixels = mask.shape
     carried, still = np.zeros(count), np.zeros(count)
@@ -158,11 +163,13 @@ def _carried(mask, colours, table, order):
         for pixel in range(pixels):
             if not mask[k, pixel]:
                 continue
-            sample = _first_inside(mask, table, order, k, pixel)
-            if sample < 0:
+            sample = 0
+            while sample < table.shape[1] and not _inside(others[k], table[pixel, sample]):
+                sample += 1
+            if sample == table.shape[1]:
                 continue
             total += 1
-            seen = table[pixel, sample, 1]
+            seen = table[pixel, sample, following]
             for c in range(3):
                 carried[k] += abs(colours[k, pixel, c] - colours[after, seen, c]) / 3
                 still[k] += abs(colours[k, pixel, c] - colours[after, pixel, c]) / 3

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32, UInt8
 from scipy import ndimage
-from skimage.measure import label
 
 from stages.shards import encode_png
 
@@ -32,25 +31,34 @@ def foreground(images: Float[np.ndarray, "v 3 h w"], whiteness: float) -> Bool[n
     dark = 1 - images.min(1)
     peak = ndimage.maximum_filter(dark, size=(1, 3, 3), mode="nearest")
     white = (dark < whiteness) | (dark < EDGE * peak)
-    return np.stack([~_joined_to_border(view) for view in white])
+    return ~_joined_to_border(white)
 
 
-def _joined_to_border(white: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def _joined_to_border(white: Bool[np.ndarray, "v h w"]) -> Bool[np.ndarray, "v h w"]:
     # white frame: also background that an object cut by the border parts in two is reached
-    regions: Any = label(np.pad(white, 1, constant_values=True), connectivity=1)
-    return (regions == regions[0, 0])[1:-1, 1:-1]
+    regions = connected(np.pad(white, ((0, 0), (1, 1), (1, 1)), constant_values=True), diagonal=False)
+    return (regions == regions[:, :1, :1])[:, 1:-1, 1:-1]
 
 
-def silhouette(mask: Bool[np.ndarray, "v h w"]) -> np.ndarray:
-    """Masks as views of a shard: black, with the mask as coverage."""
-    rgba = np.zeros((*mask.shape, 4), dtype=np.uint8)
-    rgba[..., 3] = np.where(mask, 255, 0)
-    return rgba
+def connected(mask: Bool[np.ndarray, "v h w"], *, diagonal: bool) -> Int32[np.ndarray, "v h w"]:
+    """The connected pieces of each view by number, from 1 on over all views; 0 outside. One call for all views: sixteen
+    take four times as long."""
+    structure = np.zeros((3, 3, 3), dtype=bool)
+    structure[1] = ndimage.generate_binary_structure(2, 2 if diagonal else 1)
+    pieces: Any = ndimage.label(mask, structure)
+    return pieces[0]
+
+
+def silhouette(mask: Bool[np.ndarray, "v h w"]) -> UInt8[np.ndarray, "v h w 2"]:
+    """Masks as grey pictures with coverage: black, with the mask as coverage. Twice as fast to write as RGBA."""
+    grey = np.zeros((*mask.shape, 2), dtype=np.uint8)
+    grey[..., 1] = np.where(mask, 255, 0)
+    return grey
 
 
 class MaskWriter:
     """A shard of silhouettes written one clip after another, in order of their ids, so that none has to be kept in
-    memory; `read_shard` gives them back as `views[..., 3]`. The bytes are those that `write_shard` would write."""
+    memory; `read_shard` gives them back as `views[..., 3]`."""
 
     def __init__(self, path: Path) -> None:
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115

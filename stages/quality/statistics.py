@@ -6,11 +6,10 @@ answers to one way of failing; `measure` names them.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float
-from skimage.measure import label
+
+from stages.quality.masks import connected
 
 
 def measure(images: Float[np.ndarray, "v 3 h w"], mask: Bool[np.ndarray, "v h w"]) -> dict[str, float]:
@@ -75,7 +74,7 @@ def measure(images: Float[np.ndarray, "v 3 h w"], mask: Bool[np.ndarray, "v h w"
         "grain": np.abs(images - _median(images)).mean(),
         "drift": drift.max(),
         "drift_trend": _trend(drift),
-        "pieces": np.mean([_outside_largest(view) for view in mask]),
+        "pieces": _outside_largest(mask).mean(),
     }
     return {name: float(value) for name, value in values.items()}
 
@@ -151,9 +150,7 @@ def _trend(values: Float[np.ndarray, " v"]) -> float:
     return float((time * (values - values.mean())).mean() / (time.std() * spread))
 
 
-def _outside_largest(mask: Bool[np.ndarray, "h w"]) -> float:
-    if not mask.any():
-        return 0.0
-    pieces: Any = label(mask, connectivity=2)
-    sizes = np.bincount(pieces.ravel())[1:]
-    return float(1 - sizes.max() / sizes.sum())
+def _outside_largest(mask: Bool[np.ndarray, "v h w"]) -> Float[np.ndarray, " v"]:
+    """Share of each view's foreground that is not of its largest piece; 0 where nothing is."""
+    sizes = [np.bincount(pieces.ravel(), minlength=2)[1:] for pieces in connected(mask, diagonal=True)]
+    return np.array([1 - of.max() / max(of.sum(), 1) if of.any() else 0.0 for of in sizes])

@@ -60,6 +60,8 @@ def test_a_training_is_tracked_and_its_model_registered(tmp_path: Path, monkeypa
     assert run.data.tags["system.python"]
     assert run.data.params == {"seed": "0", "rendering.size": "512"}
     assert [m.value for m in client.get_metric_history(run.info.run_id, "loss")] == [1.0, 0.5, pytest.approx(1 / 3)]
+    assert run.data.metrics["precision"] == 0.9  # what the stage reported at its end
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "preview")] == ["preview/rates.md"]
     (data,) = run.inputs.dataset_inputs  # pyright: ignore[reportOptionalMemberAccess]
     assert (data.dataset.name, data.dataset.digest) == ("manifest", world.status()["manifest"].version)
     assert str(tmp_path) in client.get_experiment(run.info.experiment_id).artifact_location
