@@ -176,10 +176,11 @@ def _fill(
     raw: Float[Tensor, "rows side side"],
 ) -> None:
     """Raw densities of the blocks of a slab, into `raw`."""
+    space = fused.workspace(zy, layers)
     for part in blocks.split(BLOCKS):
-        first = xy.new_empty(len(part) * BLOCK**3, zy.shape[-1])
-        _add_rows(xy.numpy(), xz.numpy(), zy.numpy(), bias.detach().numpy(), part.numpy(), first.numpy())
-        hidden = fused.hidden_from([first], layers)[-1]
+        count = len(part) * BLOCK**3
+        _add_rows(xy.numpy(), xz.numpy(), zy.numpy(), bias.detach().numpy(), part.numpy(), space[0].numpy())
+        hidden = fused.hidden_from(count, layers, space)[-1]
         out = hidden.new_empty(len(hidden), 1)
         fused.head(hidden.numpy(), layers[-2].detach().numpy(), layers[-1].detach().numpy(), out.numpy())
         _put(out.numpy()[:, 0], part.numpy(), raw.numpy())
