@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -41,6 +43,18 @@ class Encoder(nn.Module):
 
     def forward(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b tokens width"]:
         """Encode RGB images in 0..1 on a plain background, resized to `config.image_size` where they differ."""
+        tokens = deque(self._layers(image), maxlen=1)[0]  # keeps one layer's at a time
+        return self._own(self.model.layernorm(tokens))
+
+    def layers(self, image: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b tokens width"]]:
+        """The same tokens after each layer, before the final normalisation."""
+        return [self._own(tokens) for tokens in self._layers(image)]
+
+    def _own(self, tokens: Float[Tensor, "b all width"]) -> Float[Tensor, "b tokens width"]:
+        registers = self.config.registers
+        return torch.cat((tokens[:, :1], tokens[:, 1 + registers :]), 1) if registers else tokens
+
+    def _layers(self, image: Float[Tensor, "b 3 h w"]) -> Iterator[Float[Tensor, "b all width"]]:
         side = self.config.image_size
         if image.shape[-2:] != (side, side):
             image = F.interpolate(image, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
@@ -51,14 +65,12 @@ class Encoder(nn.Module):
         patches = parts.patch_embeddings(image)
         tokens = torch.cat((parts.cls_token.expand(len(image), -1, -1), patches), 1)
         tokens = tokens + self._positions(side // self.config.patch)
-        registers = self.config.registers  # they stand behind the class token, without a position
-        if registers:
+        if self.config.registers:  # they stand behind the class token, without a position
             own = parts.register_tokens.expand(len(image), -1, -1)
             tokens = torch.cat((tokens[:, :1], own, tokens[:, 1:]), 1)
         for layer in self.model.encoder.layer:
             tokens = layer(tokens)
-        tokens = self.model.layernorm(tokens)
-        return torch.cat((tokens[:, :1], tokens[:, 1 + registers :]), 1) if registers else tokens
+            yield tokens
 
     def _positions(self, side: int) -> Float[Tensor, "1 tokens width"]:
         """The position table at `side` x `side` patches."""

@@ -26,3 +26,12 @@ class TrainingConfig(BaseModel):
     strategy: str = "auto"
     threads: int = Field(1, gt=0, description="CPU threads; results differ bitwise between thread counts")
     checkpoint_every: int = Field(200, gt=0, description="steps between resume states")
+
+
+class WeightsConfig(BaseModel):
+    """Weights that the user has: where they lie, and their md5, so that the preset pins them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str = Field(min_length=1, description="a file or folder on this disk, or a repository in the hub's cache")
+    md5: str = Field(pattern="^[0-9a-f]{32}$", description="of the weights file")

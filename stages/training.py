@@ -26,7 +26,7 @@ from stages.optimisers import MuonAdamW
 from stages.seeds import torch_generator
 
 Batch = Any
-Draw = Callable[[torch.Generator], Batch]
+Draw = Callable[[torch.Generator, int], Batch]  # (generator, step)
 Loss = Callable[[Any, Batch, torch.Generator], Mapping[str, Tensor]]  # (model, batch, generator)
 Report = Callable[[dict[str, Any]], None]
 
@@ -45,9 +45,9 @@ def fit(
 ) -> pl.DataFrame:
     """Train the parameters of `model` that require a gradient; `model` then holds the averaged weights.
 
-    `draw(generator)` makes the batch of a step, `loss(model, batch, generator)` returns named scalars whose "loss" is
-    minimised. `scratch` keeps the resume states; a restart with the same scratch continues there. `validate` measures
-    the finished model. Returns the curve: (step, name, value).
+    `draw(generator, step)` makes the batch of a step, `loss(model, batch, generator)` returns named scalars whose
+    "loss" is minimised. `scratch` keeps the resume states; a restart with the same scratch continues there. `validate`
+    measures the finished model. Returns the curve: (step, name, value).
     Raises FloatingPointError when the loss is not finite.
     """
     torch.set_num_threads(config.threads)
@@ -161,7 +161,7 @@ class _Steps(IterableDataset[Batch]):
         self.draw, self.seed, self.first, self.last = draw, seed, first, last
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self.draw(torch_generator(self.seed, "batch", step)) for step in range(self.first, self.last))
+        return (self.draw(torch_generator(self.seed, "batch", step), step) for step in range(self.first, self.last))
 
 
 class _Curve(L.Callback):

@@ -103,7 +103,7 @@ def train_encoder(
     torch.manual_seed(sample_seed(seed, "weights"))
     pupil = Pupil(config)
 
-    def draw(generator: torch.Generator) -> Pairs:
+    def draw(generator: torch.Generator, _: int) -> Pairs:
         return draw_pairs(bank, config, generator)
 
     def loss(model: nn.Module, batch: Pairs, generator: torch.Generator) -> Mapping[str, Tensor]:

@@ -44,12 +44,12 @@ def train_video(
     model = VideoModel(config.video)
     frames = config.video.frames
 
-    def draw_frames(generator: torch.Generator) -> Float[Tensor, "n 3 s s"]:
+    def draw_frames(generator: torch.Generator, _: int) -> Float[Tensor, "n 3 s s"]:
         clips = draw_clips(rings, config.autoencoder.batch, frames, generator)
         some = torch.randint(frames, (len(clips),), generator=generator)
         return clips[torch.arange(len(clips)), some]
 
-    def draw(generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
+    def draw(generator: torch.Generator, _: int) -> Float[Tensor, "n f 3 s s"]:
         return draw_clips(rings, config.denoiser.batch, frames, generator, mirror=True)
 
     def train(part: nn.Module, loss: Any, draw: Any, name: str) -> pl.DataFrame:

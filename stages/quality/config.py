@@ -6,17 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.config import TrainingConfig
+from stages.config import TrainingConfig, WeightsConfig
 from stages.rendering.config import RenderingConfig
-
-
-class WeightsConfig(BaseModel):
-    """Weights that the user has: where they lie, and their md5, so that the preset pins them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    at: str = Field(min_length=1, description="a file or folder on this disk, or a repository in the hub's cache")
-    md5: str = Field(pattern="^[0-9a-f]{32}$", description="of the weights file")
 
 
 class DinoConfig(WeightsConfig):

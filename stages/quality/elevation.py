@@ -127,7 +127,7 @@ def train_elevation(
     model.range.copy_(y.std().clamp(min=1.0))
     goal = (y - model.middle) / model.range
 
-    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def draw(generator: torch.Generator, _: int) -> tuple[Tensor, Tensor]:
         chosen, other = torch.randint(len(x), (2, settings.training.batch), generator=generator)
         # the encoder knows the training objects better than it will know any other: do not believe it every time
         doubted = torch.rand(len(chosen), 1, generator=generator) < settings.doubt

@@ -23,7 +23,7 @@ from models.encoder import Encoder
 from stages.base.images import summary
 from stages.errors import InputError
 from stages.quality.config import ClipConfig, DinoConfig, FeaturesConfig
-from stages.quality.weights import find_weights
+from stages.weights import find_weights
 
 Embed = Callable[[Float[Tensor, "n 3 h w"]], Float[Tensor, "n d"]]
 """One vector a view, from RGB on white in 0..1."""

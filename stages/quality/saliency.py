@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from stages.errors import InputError
 from stages.quality.config import SaliencyConfig
-from stages.quality.weights import find_weights
+from stages.weights import find_weights
 
 
 def salient(images: Float[np.ndarray, "v 3 h w"], config: SaliencyConfig) -> Bool[np.ndarray, "v h w"]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.config import LRMConfig
-from stages.config import TrainingConfig
+from stages.config import TrainingConfig, WeightsConfig
 
 
 class DrawConfig(BaseModel):
@@ -18,13 +20,36 @@ class DrawConfig(BaseModel):
     near_object: float = Field(0.5, ge=0, le=1, description="share of rays drawn at and around the object")
     mirror: bool = Field(True, description="half of the objects left to right")
     permute_colours: bool = Field(True, description="colour channels in random order")
+    patch: int = Field(
+        0,
+        ge=0,
+        description="side of one square patch of each supervised view, near the object, in the place of `rays` single "
+        "rays: what losses of whole images look at; 0 draws single rays (VFusion3D, strategy 2)",
+    )
+    sizes: tuple[int, ...] = Field(
+        (),
+        description="pixels a side of the supervised views, step by step in even shares of the training (VFusion3D, "
+        "strategy 1: from 128 to 384); empty: as they are",
+    )
     camera_noise: float = Field(
         0.0, ge=0, description="deviation of the supervised cameras, degrees about the up axis (VFusion3D, strategy 4)"
     )
+    height_noise: float = Field(0.0, ge=0, description="the same in elevation, degrees")
+    focal_noise: float = Field(0.0, ge=0, lt=1, description="the same of the focal length, relative")
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> DrawConfig:
+        if self.patch and self.sizes and self.patch > min(self.sizes):
+            raise ValueError(
+                f"a patch of {self.patch} px does not fit into views of {min(self.sizes)} px (draws.sizes)"
+            )
+        if any(size < 1 for size in self.sizes) or list(self.sizes) != sorted(self.sizes):
+            raise ValueError(f"draws.sizes are {list(self.sizes)}; they must rise from at least 1")
+        return self
 
 
 class LossConfig(BaseModel):
-    """Weights of the losses on rays."""
+    """Weights of the losses on rays, and on patches of them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,6 +58,14 @@ class LossConfig(BaseModel):
         0.0, ge=0, description="of the absolute colour error, which forgives views that disagree more than squares do"
     )
     opacity: float = Field(0.5, ge=0, description="of the squared error of accumulated opacity against the mask")
+    perceptual: float = Field(
+        0.0, ge=0, description="of the perceptual distance of patches, in the place of pixel losses (draws.patch)"
+    )
+    lpips: WeightsConfig | None = Field(
+        None,
+        description="torchvision's VGG-16 as safetensors: LPIPS then is the perceptual distance; null: the substitute, "
+        "distances between the tokens of the model's own image encoder as training finds it",
+    )
 
 
 ENCODER = Field(True, description="train the image encoder too, as the paper does; false keeps its base weights")
@@ -41,8 +74,8 @@ ENCODER = Field(True, description="train the image encoder too, as the paper doe
 class PretrainConfig(BaseModel):
     """Training on accepted synthetic clips alone, from the base image encoder (VFusion3D, section on pre-training).
 
-    The paper drops pixel losses for LPIPS there; no perceptual weights ship with the project, so the absolute error
-    stands in for it.
+    The paper drops pixel losses for LPIPS there (`losses.perceptual`, on patches). No LPIPS weights ship with the
+    project, and by default the absolute error stands in for it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +86,10 @@ class PretrainConfig(BaseModel):
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 30000, "batch": 1024, "learning_rate": 4e-4})
     draws: DrawConfig = DrawConfig.model_validate({"camera_noise": 1.0})
     losses: LossConfig = LossConfig.model_validate({"squared": 0.0, "absolute": 0.5})
+
+    @model_validator(mode="after")
+    def _perceptual_has_patches(self) -> PretrainConfig:
+        return _with_patches(self)
 
 
 class MeshConfig(BaseModel):
@@ -109,3 +146,16 @@ class FinetuneConfig(BaseModel):
     losses: LossConfig = LossConfig.model_validate({})
     protocol: ProtocolConfig = ProtocolConfig.model_validate({})
     export: ExportConfig = ExportConfig.model_validate({})
+
+    @model_validator(mode="after")
+    def _perceptual_has_patches(self) -> FinetuneConfig:
+        return _with_patches(self)
+
+
+Trained = TypeVar("Trained", PretrainConfig, FinetuneConfig)
+
+
+def _with_patches(config: Trained) -> Trained:
+    if config.losses.perceptual and not config.draws.patch:
+        raise ValueError(f"losses.perceptual is {config.losses.perceptual}, but draws.patch is 0; give it patches")
+    return config

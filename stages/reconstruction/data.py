@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,10 @@ class Orbits:
 
 @dataclass(frozen=True)
 class RayBatch:
-    """Input images with their cameras, and the rays that supervise them, in the input camera's world."""
+    """Input images with their cameras, and the rays that supervise them, in the input camera's world.
+
+    With a `patch`, rays are those of one square of so many pixels a side in each supervised view, row by row.
+    """
 
     image: Float[Tensor, "b 3 s s"]
     source: Camera
@@ -43,10 +46,12 @@ class RayBatch:
     directions: Float[Tensor, "b r 3"]
     rgb: Float[Tensor, "b r 3"]
     alpha: Float[Tensor, "b r"]
+    patch: int = 0
 
     def to(self, *args: Any, **kwargs: Any) -> RayBatch:
         """On another device: what Lightning asks of a batch."""
-        return RayBatch(*(getattr(self, field.name).to(*args, **kwargs) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "patch"}
+        return replace(self, **{name: part.to(*args, **kwargs) for name, part in tensors.items()})
 
 
 def rendered_orbits(manifest: pl.DataFrame, shards: Path, split: str) -> Orbits:
@@ -92,10 +97,13 @@ def _orbits(views: list[UInt8[np.ndarray, "v h w 4"]], numbers: Float[Tensor, "n
     return Orbits(rgb.movedim(-1, 2).contiguous(), alpha.contiguous(), Camera.from_numbers(numbers), tuple(ids))
 
 
-def draw_rays(orbits: Orbits, batch: int, config: DrawConfig, generator: torch.Generator) -> RayBatch:
+def draw_rays(
+    orbits: Orbits, batch: int, config: DrawConfig, generator: torch.Generator, progress: float = 0.0
+) -> RayBatch:
     """`batch` objects, each seen in one random view and supervised by rays of other views.
 
-    Azimuth is counted from the input view, so that any view of an orbit can be the input.
+    Azimuth is counted from the input view, so that any view of an orbit can be the input. `progress`, from 0 to below
+    1, says how far the training is: `config.sizes` depends on it.
     """
     count, views = orbits.rgb.shape[:2]
     rows = torch.randint(count, (batch,), generator=generator)
@@ -113,14 +121,14 @@ def draw_rays(orbits: Orbits, batch: int, config: DrawConfig, generator: torch.G
         rgb = torch.where(flip[:, None, None, None, None], rgb.flip(-1), rgb)
         alpha = torch.where(flip[:, None, None, None], alpha.flip(-1), alpha)
         source, cameras = _choose(flip, source), _choose(flip[:, None].expand_as(targets), cameras)
-    cameras = cameras.relative_to(source[:, None])
-    if config.camera_noise:
-        turn = config.camera_noise * torch.randn(targets.shape, generator=generator)
-        cameras = _turned(cameras, torch.deg2rad(turn))
+    cameras = _disturbed(cameras.relative_to(source[:, None]), config, generator)
+    if config.sizes:
+        size = config.sizes[int(progress * len(config.sizes))]
+        rgb, alpha = (F.interpolate(part.flatten(0, 1), size, mode="area") for part in (rgb, alpha.unsqueeze(2)))
+        rgb, alpha = (part.unflatten(0, targets.shape) for part in (rgb, alpha[:, 0]))
     origins, directions = (part.flatten(1, 2) for part in cameras.rays(rgb.shape[-1]))
-    rgb, alpha = rgb.movedim(2, -1).flatten(1, 3), alpha
-    chosen = torch.multinomial(_ray_odds(alpha, config.near_object), config.rays, generator=generator)
-    some = torch.arange(batch)[:, None]
+    chosen = _chosen(alpha, config, generator)
+    rgb, some = rgb.movedim(2, -1).flatten(1, 3), torch.arange(batch)[:, None]
     return RayBatch(
         image,
         source.relative_to(source),
@@ -128,7 +136,24 @@ def draw_rays(orbits: Orbits, batch: int, config: DrawConfig, generator: torch.G
         directions[some, chosen],
         rgb[some, chosen],
         alpha.flatten(1)[some, chosen],
+        config.patch,
     )
+
+
+def _chosen(
+    alpha: Float[Tensor, "b v s s"], config: DrawConfig, generator: torch.Generator
+) -> Int64[Tensor, "b chosen"]:
+    """The numbers of the supervised pixels, counted over the views."""
+    if not config.patch:
+        return torch.multinomial(_ray_odds(alpha, config.near_object), config.rays, generator=generator)
+    b, v, side, _ = alpha.shape
+    odds = _ray_odds(alpha.flatten(0, 1)[:, None], config.near_object)  # of each view by itself
+    middle = torch.multinomial(odds, 1, generator=generator).view(b, v)
+    first = [(place - config.patch // 2).clamp(0, side - config.patch) for place in (middle // side, middle % side)]
+    line = torch.arange(config.patch)
+    down, across = first[0][..., None, None] + line[:, None], first[1][..., None, None] + line
+    view = torch.arange(v)[:, None, None] * side**2
+    return (view + down * side + across).flatten(1)
 
 
 def _ray_odds(alpha: Float[Tensor, "b v s s"], near_object: float) -> Float[Tensor, "b rays"]:
@@ -144,9 +169,39 @@ def _choose(flip: Tensor, cameras: Camera) -> Camera:
     return Camera(pose, torch.where(flip[..., None], mirrored.intrinsics, cameras.intrinsics))
 
 
+def _disturbed(cameras: Camera, config: DrawConfig, generator: torch.Generator) -> Camera:
+    """Cameras moved about the world's up axis, up or down, and to another focal length."""
+
+    def noise(deviation: float) -> Float[Tensor, "b v"]:
+        return deviation * torch.randn(cameras.pose.shape[:-2], generator=generator)
+
+    if config.camera_noise:
+        cameras = _turned(cameras, torch.deg2rad(noise(config.camera_noise)))
+    if config.height_noise:
+        # about the axis that lies level across the line to the origin, as if the orbit were at another elevation
+        azimuth = torch.atan2(cameras.pose[..., 1, 3], cameras.pose[..., 0, 3])
+        level = _turned(cameras, -azimuth)
+        cameras = _turned(_tilted(level, torch.deg2rad(noise(config.height_noise))), azimuth)
+    if config.focal_noise:
+        intrinsics = cameras.intrinsics.clone()
+        intrinsics[..., :2] *= (1 + noise(config.focal_noise).clamp(min=-0.9))[..., None]
+        cameras = Camera(cameras.pose, intrinsics)
+    return cameras
+
+
 def _turned(cameras: Camera, angle: Float[Tensor, "*b"]) -> Camera:
     """Cameras moved about the world's up axis by `angle` radians."""
+    return _moved(cameras, angle, (0, 1))
+
+
+def _tilted(cameras: Camera, angle: Float[Tensor, "*b"]) -> Camera:
+    """Cameras at azimuth 0 moved up by `angle` radians."""
+    return _moved(cameras, angle, (0, 2))
+
+
+def _moved(cameras: Camera, angle: Float[Tensor, "*b"], axes: tuple[int, int]) -> Camera:
     rotation = torch.eye(4).repeat(*angle.shape, 1, 1)
-    rotation[..., 0, 0], rotation[..., 0, 1] = angle.cos(), -angle.sin()
-    rotation[..., 1, 0], rotation[..., 1, 1] = angle.sin(), angle.cos()
+    a, b = axes
+    rotation[..., a, a], rotation[..., a, b] = angle.cos(), -angle.sin()
+    rotation[..., b, a], rotation[..., b, b] = angle.sin(), angle.cos()
     return Camera(rotation @ cameras.pose, cameras.intrinsics)

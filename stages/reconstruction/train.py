@@ -14,19 +14,24 @@ from typing import Any
 
 import polars as pl
 import torch
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load, load_weights, read_config, save
 from models.config import EncoderConfig, LRMConfig
 from models.lrm import LRM
+from models.perceptual import Lpips, TokenDistance
+from stages.errors import InputError
 from stages.evaluation.held_out import baselines, save_figures, single_image
 from stages.objects.splits import HELD_OUT, TRAIN
 from stages.reconstruction.config import FinetuneConfig, LossConfig, PretrainConfig
 from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.export import export
+from stages.reconstruction.preflight import posed, tell_memory
 from stages.seeds import sample_seed
 from stages.training import fit
+from stages.weights import find_weights
 
 
 def pretrain(
@@ -89,21 +94,47 @@ def finetune(
 
 
 def _train(
-    model: LRM, orbits: Orbits, config: PretrainConfig | FinetuneConfig, *, seed: int, **where: Any
+    model: LRM,
+    orbits: Orbits,
+    config: PretrainConfig | FinetuneConfig,
+    *,
+    seed: int,
+    report: Callable[[dict[str, Any]], None],
+    **where: Any,
 ) -> pl.DataFrame:
     model.encoder.requires_grad_(config.train_encoder)
+    side, draws, steps = orbits.rgb.shape[-1], config.draws, config.training.steps
+    if (largest := max((draws.patch, *draws.sizes))) > side:
+        raise InputError(f"views are {side} px, but draws.patch or draws.sizes ask for {largest}; match the preset")
+    orbits = posed(orbits, model.config.box, report)
+    tell_memory(model, config, report)
+    distance = _distance(model, config.losses)
     return fit(
         model,
-        lambda lrm, batch, generator: ray_loss(lrm, batch, config.losses, generator),
-        lambda generator: draw_rays(orbits, config.training.batch, config.draws, generator),
+        lambda lrm, batch, generator: ray_loss(lrm, batch, config.losses, generator, distance),
+        lambda generator, step: draw_rays(orbits, config.training.batch, draws, generator, step / steps),
         config.training,
         seed=seed,
+        report=report,
         **where,
     )
 
 
-def ray_loss(lrm: LRM, batch: RayBatch, config: LossConfig, generator: torch.Generator) -> dict[str, Tensor]:
-    """The weighted sum of the losses on rays, and its parts."""
+def _distance(model: LRM, config: LossConfig) -> TokenDistance | Lpips | None:
+    """What the perceptual loss asks, by the image encoder as it is before the training."""
+    if not config.perceptual:
+        return None
+    return Lpips(find_weights(config.lpips, "vgg16.safetensors")) if config.lpips else TokenDistance(model.encoder)
+
+
+def ray_loss(
+    lrm: LRM,
+    batch: RayBatch,
+    config: LossConfig,
+    generator: torch.Generator,
+    distance: TokenDistance | Lpips | None = None,
+) -> dict[str, Tensor]:
+    """The weighted sum of the losses on rays, and its parts; `distance` compares patches."""
     seen = lrm.rays(lrm.triplane(batch.image, batch.source), batch.origins, batch.directions, generator)
     error = seen.rgb - batch.rgb
     parts = {
@@ -111,5 +142,13 @@ def ray_loss(lrm: LRM, batch: RayBatch, config: LossConfig, generator: torch.Gen
         "absolute": error.abs().mean(),
         "opacity": (seen.weight[..., 0] - batch.alpha).square().mean(),
     }
-    weights = config.model_dump()
-    return {"loss": torch.stack([weights[name] * value for name, value in parts.items()]).sum(), **parts}
+    if distance is not None:
+        pair = (_pictures(rgb, batch.patch) for rgb in (seen.rgb, batch.rgb))
+        parts["perceptual"] = distance.to(batch.image.device)(*pair).mean()
+    total = torch.stack([getattr(config, name) * value for name, value in parts.items()]).sum()
+    return {"loss": total, **parts}
+
+
+def _pictures(rgb: Float[Tensor, "b r 3"], side: int) -> Float[Tensor, "n 3 side side"]:
+    """Rays of patches, one after the other, as images."""
+    return rgb.unflatten(1, (-1, side, side)).flatten(0, 1).movedim(-1, 1)

@@ -56,7 +56,7 @@ def finetune(
     model.requires_grad_(False)
     model.denoiser.requires_grad_(True)
 
-    def draw(generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
+    def draw(generator: torch.Generator, _: int) -> Float[Tensor, "n f 3 s s"]:
         return draw_clips(rings, config.training.batch, settings.frames, generator)
 
     def measure(trained: VideoModel) -> Mapping[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 import trimesh
 from PIL import Image
+from pydantic import ValidationError
 from skimage.measure import marching_cubes
 from torch import Tensor
 
@@ -28,9 +30,10 @@ from stages.errors import InputError
 from stages.objects.splits import TRAIN
 from stages.quality.manifest import ACCEPTED, REJECTED
 from stages.reconstruction.config import DrawConfig, ExportConfig, FinetuneConfig, MeshConfig, PretrainConfig
-from stages.reconstruction.data import Orbits, draw_rays, rendered_orbits, synthetic_orbits
+from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.export import object_picture, reconstruct
 from stages.reconstruction.mesh import extract_mesh, write_glb
+from stages.reconstruction.preflight import posed
 from stages.reconstruction.train import finetune, pretrain
 from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
@@ -123,6 +126,84 @@ def test_camera_noise_moves_the_supervised_cameras_alone() -> None:
     azimuth = [torch.atan2(batch.origins[:, 0, 1], batch.origins[:, 0, 0]) for batch in (still, moved)]
     turn = torch.rad2deg(torch.remainder(azimuth[1] - azimuth[0] + torch.pi, 2 * torch.pi) - torch.pi)
     assert 3 < turn.std() < 7
+
+
+@pytest.mark.parametrize(("progress", "size"), [(0.0, 8), (0.49, 8), (0.5, 16), (0.99, 16)])
+def test_patches_are_squares_of_each_view_at_the_size_of_the_stage(progress: float, size: int) -> None:
+    config = DrawConfig(patch=6, sizes=(8, 16), near_object=1.0, side_views=2)
+    batch = draw_rays(ball_orbits(), 8, config, torch.Generator().manual_seed(0), progress)
+    assert batch.rgb.shape == (8, 2 * 36, 3)
+    assert batch.patch == 6
+    patches = batch.directions.view(8, 2, 6, 6, 3)
+    origins = batch.origins.view(8, 2, 6, 6, 3)
+    assert (origins == origins[:, :, :1, :1]).all()  # one camera a patch
+    tall = (patches[:, :, 1:] - patches[:, :, :-1]).norm(dim=-1)
+    wide = (patches[:, :, :, 1:] - patches[:, :, :, :-1]).norm(dim=-1)
+    step = 1 / size / 0.75  # of neighbouring pixels, in the middle of a picture
+    for length in (tall, wide):
+        assert (length < 1.01 * step).all()
+        assert (length > 0.6 * step).all()
+    assert (batch.alpha.view(8, 2, -1).amax(-1) > 0).all()  # near the object
+
+
+@pytest.mark.parametrize(
+    ("noise", "moved"),
+    [({"height_noise": 5.0}, "elevation"), ({"focal_noise": 0.1}, "width"), ({"camera_noise": 5.0}, "azimuth")],
+)
+def test_each_noise_moves_what_it_says(noise: dict[str, float], moved: str) -> None:
+    draws = [
+        draw_rays(
+            ball_orbits(),
+            64,
+            DrawConfig(patch=32, side_views=1, camera_noise=0, permute_colours=False).model_copy(update=update),
+            torch.Generator().manual_seed(3),
+        )
+        for update in ({}, noise)
+    ]
+
+    def facts(batch: RayBatch) -> dict[str, Tensor]:
+        place = batch.origins[:, 0]
+        ends = (batch.directions[:, 0] * batch.directions[:, 31]).sum(-1)
+        return {
+            "azimuth": torch.rad2deg(torch.atan2(place[:, 1], place[:, 0])),
+            "elevation": torch.rad2deg(torch.asin(place[:, 2] / place.norm(dim=-1))),
+            "width": torch.rad2deg(torch.acos(ends)),
+            "distance": place.norm(dim=-1),
+        }
+
+    still, shifted = map(facts, draws)
+    for name in still:
+        change = (torch.remainder(shifted[name] - still[name] + 180, 360) - 180).std()
+        assert change > 1 if name == moved else change < 0.01, name
+
+
+def test_perceptual_losses_want_patches_and_patches_fit() -> None:
+    with pytest.raises(ValidationError, match="give it patches"):
+        FinetuneConfig.model_validate({"losses": {"perceptual": 1.0}})
+    with pytest.raises(ValidationError, match="does not fit into views of 8 px"):
+        DrawConfig(patch=9, sizes=(8, 16))
+    with pytest.raises(ValidationError, match="must rise"):
+        DrawConfig(sizes=(16, 8))
+
+
+def test_orbits_whose_cameras_look_away_are_told_and_left_out() -> None:
+    orbits = ball_orbits()
+    many = Orbits(
+        orbits.rgb[:1].repeat(12, 1, 1, 1, 1),
+        orbits.alpha[:1].repeat(12, 1, 1, 1),
+        Camera.from_numbers(orbits.cameras[0].numbers()[None].repeat(12, 1, 1)),
+        tuple(f"o{number}" for number in range(12)),
+    )
+    away = many.cameras.pose.clone()
+    away[3, :, :3, :3] *= torch.tensor([-1.0, 1.0, -1.0])  # a convention that looks along +z
+    told: list[dict[str, Any]] = []
+    kept = posed(replace(many, cameras=Camera(away, many.cameras.intrinsics)), 1.0, told.append)
+    assert kept.ids == tuple(f"o{number}" for number in range(12) if number != 3)
+    assert len(told) == 1
+    assert "o3" in told[0]["message"]
+    away[:6] = away[3]
+    with pytest.raises(InputError, match="the cameras of 6 of 12 orbits do not fit"):
+        posed(replace(many, cameras=Camera(away, many.cameras.intrinsics)), 1.0, told.append)
 
 
 @pytest.fixture(scope="module")

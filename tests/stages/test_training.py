@@ -38,7 +38,7 @@ def train(
     curve = fit(
         model,
         loss,
-        lambda generator: torch.randn(4, 4, generator=generator),
+        lambda generator, _: torch.randn(4, 4, generator=generator),
         CONFIG.model_copy(update=changes),
         seed=seed,
         scratch=scratch,
@@ -86,7 +86,7 @@ def test_a_loss_that_is_not_finite_says_where(tmp_path: Path) -> None:
         fit(
             model,
             lambda net, batch, generator: {"loss": net(batch).sum() * torch.nan},
-            lambda generator: torch.ones(1, 1),
+            lambda generator, _: torch.ones(1, 1),
             CONFIG,
             seed=0,
             scratch=tmp_path,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stages.config import WeightsConfig
 from stages.errors import InputError
 from stages.hashing import file_md5
-from stages.quality.config import WeightsConfig
 
 
 def find_weights(config: WeightsConfig, name: str) -> Path:
