@@ -74,9 +74,9 @@ def test_a_shard_that_fails_or_kills_its_worker_hurts_no_other(monkeypatch: pyte
 def test_an_unknown_engine_is_refused(tmp_path: Path):
     with pytest.raises(ValidationError, match="abacus"):
         EngineConfig.model_validate("abacus")
-    with pytest.raises(PresetError, match="`engine.name` is 'abacus'"):
-        preset = tmp_path / "p.yaml"
-        preset.write_text("engine: abacus")
+    preset = tmp_path / "p.yaml"
+    preset.write_text("engine: abacus")
+    with pytest.raises(PresetError, match=r"`engine\.name` is 'abacus'"):
         load_preset(str(preset))
 
 

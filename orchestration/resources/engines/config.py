@@ -12,11 +12,16 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Literal["local", "ray"] = Field("local", description="processes of this machine, or tasks of a Ray cluster")
-    workers: int | None = Field(default=None, gt=0, description="shards at once; null: 2 here (1 on one CPU), all that the cluster takes on Ray"
+    name: Literal["local", "ray"] = Field(
+        default="local", description="processes of this machine, or tasks of a Ray cluster"
+    )
+    workers: int | None = Field(
+        default=None, gt=0, description="shards at once; null: 2 here (1 on one CPU), all that the cluster takes on Ray"
     )
     retries: int = Field(default=1, ge=0, description="further tries of a shard that failed, after the others")
-    address: str | None = Field(default=None, description="of a Ray cluster (host:port, auto); null starts one here, loopback")
+    address: str | None = Field(
+        default=None, description="of a Ray cluster (host:port, auto); null starts one here, loopback"
+    )
     cpus: float = Field(default=1, ge=0, description="of a shard on Ray")
     gpus: float = Field(default=1, ge=0, description="of a shard that runs models, where there are GPUs")
 
