@@ -9,6 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from orchestration import paths, publish
 from orchestration import pipeline as pipelines
 from orchestration.errors import OrbitforgeError, in_plain_words
@@ -16,6 +18,8 @@ from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled
 from orchestration.pipeline import Pipeline
+from orchestration.progress import Progress
+from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.runs import PID, run_tags
 from orchestration.resources.shards import map_shards
 from orchestration.resources.tracking import Tracking
@@ -27,13 +31,17 @@ from orchestration.workspace import in_place, missing, place
 if TYPE_CHECKING:
     import dagster as dg
 
+    from orchestration.presets.schema import Preset
+
 Listener = Callable[[str, str | None, dict[str, Any]], None]
 
 LISTENERS: list[Listener] = []
-"""Called in the main process with (asset, shard, event) for every report of a stage: progress bars hang here."""
+"""Called in the main process with (asset, shard, event) for every report of a stage, and with {"progress":
+Progress.as_json()} after it: progress bars hang here."""
 
-WORKERS = "ORBITFORGE_WORKERS"
-"""How many shards are made at once; by default 2, or 1 where there is one CPU. Changes no bytes."""
+WORKERS, ENGINE = "ORBITFORGE_WORKERS", "ORBITFORGE_ENGINE"
+"""How many shards are made at once, and where ("local", "ray"), instead of what the preset says. Changes no bytes."""
+ALONE = EngineConfig(workers=1, retries=0)
 
 
 def materialise(
@@ -68,7 +76,8 @@ def materialise(
 
     failures: dict[Shard, Exception] = {}
     with publish.Publisher() as publisher:
-        for shard in _asked(context, step, pipeline):
+        asked = _asked(context, step, pipeline)
+        for shard in asked:
             try:
                 wanted = current.wanted(step, shard)
                 row = _put_back(current, wanted, publisher)
@@ -82,7 +91,8 @@ def materialise(
                 if not publish.knows(context.instance, row):
                     yield publish.event(row, pointers, code=code_of(row))
         current.write_seen()
-        for task, done in _perform_all(context, tasks, tracking):
+        watch = Progress(step, pipeline.preset.name, len(asked), len(asked) - len(tasks) - len(failures))
+        for task, done in _perform_all(context, tasks, tracking, pipeline.preset, watch):
             if isinstance(done, Exception):
                 failures[task.shard] = done
                 context.log.error(f"{task.name} failed: {_words(done)}")
@@ -130,21 +140,44 @@ def _put_back(current: Current, wanted: Wanted, publisher: publish.Publisher) ->
 
 
 def _perform_all(
-    context: dg.AssetExecutionContext, tasks: Sequence[Task], tracking: Tracking | None
+    context: dg.AssetExecutionContext, tasks: Sequence[Task], tracking: Tracking | None, preset: Preset, watch: Progress
 ) -> Iterator[tuple[Task, Done | Exception]]:
-    """Trainings in this process, so that they end with it; shards in a few processes of their own."""
+    """Trainings in this process, so that they end with it; shards where the engine makes them."""
+
+    def tell(task: Task, event: dict[str, Any]) -> None:
+        for listener in LISTENERS:
+            listener(task.asset, task.shard, event)
+            listener(task.asset, task.shard, {"progress": watch.as_json()})
+        if watch.due():
+            context.log.info(f"{task.asset}: {watch.words()}")
 
     def report(task: Task, event: dict[str, Any]) -> None:
         if message := event.get("message"):
             context.log.info(f"{task.name}: {message}")
-        for listener in LISTENERS:
-            listener(task.asset, task.shard, event)
+        watch.hear(task.shard, event)
+        tell(task, event)
 
-    if tracking:
-        training = partial(train, tracking=tracking, dagster_run=context.run_id)
-        return map_shards(training, tasks, workers=1, report=report)
-    workers = int(os.environ.get(WORKERS) or min(2, os.cpu_count() or 1))
-    return map_shards(perform, tasks, workers=workers, report=report)
+    function = partial(train, tracking=tracking, dagster_run=context.run_id) if tracking else perform
+    engine = engine_of(watch.step, preset.engine)
+    with watch:
+        for task, done in map_shards(function, tasks, engine, models=watch.step.models, report=report):
+            watch.finish(task.shard, failed=isinstance(done, Exception))
+            tell(task, {})
+            yield task, done
+
+
+def engine_of(step: Step, engine: EngineConfig) -> EngineConfig:
+    """The preset's engine for a step: what has no shards is made here; the environment has the last word."""
+    if not step.shards:
+        return ALONE
+    said = {"name": os.environ.get(ENGINE), "workers": os.environ.get(WORKERS)}
+    try:
+        return EngineConfig.model_validate(engine.model_dump() | {key: value for key, value in said.items() if value})
+    except ValidationError:
+        raise OrbitforgeError(
+            f"{ENGINE}={said['name'] or ''} {WORKERS}={said['workers'] or ''}: the engine is local or ray, the workers "
+            "are a number from 1"
+        ) from None
 
 
 def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:

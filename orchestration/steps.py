@@ -26,6 +26,7 @@ class Step:
     `reads` are versioned inputs; `files` are partitioned assets whose folders are linked in as well, because a
     manifest in `reads` already pins their md5s.
     `kind` is "shards", "table" or "model"; models are registered in MLflow.
+    `unit` is what the stage's reports count. A shard that runs `models` gets a GPU to itself where there are some.
     `job` is "chain", or "base" for weights that are shipped and made again only on demand: these lie in
     `data/<name>/`, shared by all presets.
     """
@@ -39,6 +40,8 @@ class Step:
     shards: str | None = None
     files: tuple[str, ...] = ()
     job: str = "chain"
+    unit: str = "steps"
+    models: bool = False
 
     def folder(self, preset: str, shard: str | None = None) -> str:
         """Where the artifact lies below `data/`: `tiny/rendered_views/000`, `tiny/video_model`, `base_models`."""

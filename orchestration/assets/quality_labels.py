@@ -15,6 +15,8 @@ STEP = Step(
     group="quality",
     kind="shards",
     shards="prompts",
+    unit="clips",
+    models=True,
 )
 
 

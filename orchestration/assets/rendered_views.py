@@ -16,6 +16,7 @@ STEP = Step(
     group="rendering",
     kind="shards",
     shards="objects",
+    unit="objects",
 )
 
 

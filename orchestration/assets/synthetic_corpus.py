@@ -16,6 +16,8 @@ STEP = Step(
     group="video",
     kind="shards",
     shards="prompts",
+    unit="clips",
+    models=True,
 )
 
 

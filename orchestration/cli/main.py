@@ -77,9 +77,17 @@ def run(
     stale: Annotated[bool, typer.Option("--stale", help="Only what was made before and is out of date.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many shards of each asset.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Where shards are made: local or ray; by default what the preset says.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Shards at once; default 2, or all of the cluster.")
+    ] = None,
 ) -> None:
     """Make whatever is missing or stale, from the sample data to the 3D model."""
     _prepare(preset)
+    said = {"ORBITFORGE_ENGINE": engine, "ORBITFORGE_WORKERS": workers}
+    os.environ |= {name: str(value) for name, value in said.items() if value}
     from orchestration.cli.run import run_command
 
     run_command(select=select, only_stale=stale, dry_run=dry_run, limit=limit)

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from orchestration.progress import words
+
 BESIDES = 48
 """Columns that all but the note take."""
 
@@ -15,8 +17,9 @@ BESIDES = 48
 class Bars:
     """Use as a context manager; `hear` is a listener of `orchestration.artifacts`.
 
-    One bar for each asset, however many shards it has: a report with `step` and `of` says how far its shard is. The
-    report's other numbers, or its message, stand beside the bar.
+    One bar for each asset, however many shards it has: {"progress": ...} says how far it is, how fast and until when;
+    without it, a report with `step` and `of` says how far its shard is. The report's other numbers, or its message,
+    stand beside the bar.
     """
 
     def __init__(self, console: Console) -> None:
@@ -30,7 +33,7 @@ class Bars:
         )
         self._width = max(20, console.width - BESIDES)
         self._tasks: dict[str, TaskID] = {}
-        self._shards: dict[str, int] = {}
+        self._notes: dict[str, str] = {}
         self._done: dict[str, dict[str | None, float]] = {}
 
     def __enter__(self) -> Bars:
@@ -42,21 +45,23 @@ class Bars:
             self._finish(self._tasks)
         self.progress.stop()
 
-    def expect(self, assets: dict[str, int]) -> None:
-        """Assets that come next, with their numbers of shards."""
-        self._shards |= assets
-
     def hear(self, asset: str, shard: str | None, event: dict[str, Any]) -> None:
         if asset not in self._tasks:
             self._finish(self._tasks)  # one asset at a time: what spoke before is done
             self._tasks[asset] = self.progress.add_task(asset, total=1.0, note="")
-            self._done[asset] = {}
-        done = self._done[asset]
-        if event.get("of") and "step" in event:
-            done[shard] = min(1.0, event["step"] / event["of"])
-        share = sum(done.values()) / max(1, self._shards.get(asset, 1), len(done))
+            self._done[asset], self._notes[asset] = {}, ""
+        if told := event.get("progress"):
+            self._done.pop(asset, None)
+            text = "  ".join(filter(None, (words(told), self._notes[asset])))
+            self.progress.update(self._tasks[asset], completed=told["share"], note=text[: self._width])
+            return
+        if event.get("of") and "step" in event and asset in self._done:
+            self._done[asset][shard] = min(1.0, event["step"] / event["of"])
         where = "" if shard is None else f"{shard}  "
-        self.progress.update(self._tasks[asset], completed=share, note=(where + _note(event))[: self._width])
+        self._notes[asset] = where + _note(event)
+        done = self._done.get(asset)
+        share = sum(done.values()) / len(done) if done else None
+        self.progress.update(self._tasks[asset], completed=share, note=self._notes[asset][: self._width])
 
     def _finish(self, assets: Any) -> None:
         for asset in assets:

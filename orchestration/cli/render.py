@@ -20,7 +20,9 @@ from rich.text import Text
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from orchestration.presets.schema import load_preset
-from orchestration.resources.shards import Report, map_shards
+from orchestration.resources.engines.config import EngineConfig
+from orchestration.resources.engines.tries import Report
+from orchestration.resources.shards import map_shards
 from orchestration.versions import code_version, digest
 from stages.objects.collections.open import open_collection
 from stages.objects.collections.screen import screened
@@ -154,10 +156,10 @@ def _render_all(jobs: Sequence[Job], workers: int, console: Console) -> list[str
         bar = progress.add_task("objects", total=sum(len(job.rows) for job in jobs))
 
         def hear(job: Job, event: dict[str, Any]) -> None:
-            done[job.shard] = event["step"]
+            done[job.shard] = event.get("step", 0)  # none where it is tried again
             progress.update(bar, completed=sum(done.values()))
 
-        for job, result in map_shards(render_job, jobs, workers=workers, report=hear):
+        for job, result in map_shards(render_job, jobs, EngineConfig(workers=workers), report=hear):
             if isinstance(result, Exception):
                 failures.append(f"{job.shard}: {' '.join(str(result).split())}")
     return failures

@@ -77,7 +77,6 @@ def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, cho
     Tracking().check()
 
     def announce(part: Part, run_id: str) -> None:
-        bars.expect({asset: len(part.shards) if here.find(asset).shards else 1 for asset in part.assets})
         console.print(f"[bold]{part.group}[/] [dim]run {run_id}[/]", highlight=False)
 
     with Bars(console) as bars:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from orchestration import pipeline
 from orchestration.lineage.staleness import FAILED, FRESH, MISSING, RUNNING, STALE, AssetStatus, Rerun, status
+from orchestration.progress import duration, words
 
 COLOURS = {FRESH: "green", STALE: "yellow", MISSING: "dim", FAILED: "red", RUNNING: "cyan"}
 
@@ -43,6 +45,9 @@ def status_text(states: Sequence[AssetStatus], title: str, *, why: bool) -> Text
         text.append(f"{state.asset:{width}}  ")
         text.append(f"{state.status:7}", style=COLOURS[state.status])
         text.append(f"  {shards:12}  {(state.version or '')[:12]}\n")
+        if state.progress:
+            ago = max(0.0, time.time() - state.progress["at"])
+            text.append(f"    {words(state.progress)}; heard {duration(ago)} ago\n", style="cyan")
         if why and state.status != FRESH:
             for reason in state.why:
                 text.append(f"    {reason}\n")
@@ -60,9 +65,3 @@ def _words(rerun: Rerun) -> str:
     if rerun.seconds is None or rerun.bytes is None:
         return f"{things}, nobody knows how long: never made before"
     return f"{things}, about {duration(rerun.seconds)}, {rerun.bytes / 1e6:,.1f} MB"
-
-
-def duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -15,6 +15,7 @@ from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import Row
 from orchestration.lineage.withdrawn import Withdrawal
 from orchestration.pipeline import Pipeline
+from orchestration.progress import running
 from orchestration.steps import Source, Step
 from orchestration.versions import code_modules, config_of, tree_version
 from orchestration.workspace import Scratch
@@ -64,13 +65,16 @@ class AssetStatus:
     why: list[str]
     shards: list[ShardStatus]
     job: str = "chain"
+    progress: dict[str, Any] | None = None
+    """Of a step that runs, what its process said last: see `orchestration.progress.running`."""
 
     @property
     def rerun(self) -> Rerun:
         return Rerun.of(self.shards)
 
     def as_json(self) -> dict[str, Any]:
-        """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"}}`.
+        """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"},
+        "progress"}`; the last is null for what does not run.
 
         A shard that is being made counts as what it was not: missing, or stale when there is an older one.
         """
@@ -83,6 +87,7 @@ class AssetStatus:
             "data_version": self.version,
             "why": self.why,
             "shards": {"total": len(self.shards)} | {name: count[name] for name in (FRESH, STALE, MISSING, FAILED)},
+            "progress": self.progress,
         }
 
 
@@ -273,7 +278,8 @@ def _asset(current: Current, step: Step, shards: list[ShardStatus]) -> AssetStat
         reason if len(shards) == 1 else f"{reason} ({count} of {len(shards)} shards)"
         for reason, count in reasons.items()
     ]
-    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job)
+    told = running(step.name, current.pipeline.preset.name) if state == RUNNING else None
+    return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job, told)
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
+from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
@@ -66,6 +67,7 @@ class Preset(BaseModel):
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})
+    engine: EngineConfig = EngineConfig.model_validate({})
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.

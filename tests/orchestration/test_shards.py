@@ -10,9 +10,13 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import ValidationError
 
 from orchestration.errors import OrbitforgeError
-from orchestration.resources.shards import Report, map_shards
+from orchestration.presets.schema import PresetError, load_preset
+from orchestration.resources.engines.config import EngineConfig
+from orchestration.resources.engines.tries import Report
+from orchestration.resources.shards import map_shards
 
 
 class UnportableError(Exception):
@@ -35,9 +39,9 @@ def work(item: Any, report: Report) -> Any:
 
 def test_few_items_stay_in_this_process():
     result: Any
-    ((item, result),) = map_shards(work, ["a"], workers=4)
+    ((item, result),) = map_shards(work, ["a"], EngineConfig(workers=4))
     assert (item, result[1]) == ("a", os.getpid())
-    results: dict[Any, Any] = dict(map_shards(work, ["a", "raise", "b"], workers=1))
+    results: dict[Any, Any] = dict(map_shards(work, ["a", "raise", "b"], EngineConfig(workers=1)))
     assert isinstance(results["raise"], ValueError)
     assert results["b"][1] == os.getpid()
     assert list(map_shards(work, [])) == []
@@ -48,7 +52,7 @@ def test_a_shard_that_fails_or_kills_its_worker_hurts_no_other(monkeypatch: pyte
     events: list[tuple[Any, dict[str, Any]]] = []
     items = ["a", "die", "raise", "b", "unportable", "exit", "c"]
     results: dict[Any, Any] = dict(
-        map_shards(work, items, workers=2, report=lambda item, event: events.append((item, event)))
+        map_shards(work, items, EngineConfig(workers=2), report=lambda item, event: events.append((item, event)))
     )
     assert set(results) == set(items)
     for good in ("a", "b", "c"):
@@ -67,9 +71,13 @@ def test_a_shard_that_fails_or_kills_its_worker_hurts_no_other(monkeypatch: pyte
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
-def test_an_unknown_engine_is_refused():
-    with pytest.raises(OrbitforgeError, match="abacus"):
-        list(map_shards(work, ["a"], engine="abacus"))
+def test_an_unknown_engine_is_refused(tmp_path: Path):
+    with pytest.raises(ValidationError, match="abacus"):
+        EngineConfig.model_validate("abacus")
+    preset = tmp_path / "p.yaml"
+    preset.write_text("engine: abacus")
+    with pytest.raises(PresetError, match=r"`engine\.name` is 'abacus'"):
+        load_preset(str(preset))
 
 
 def wait_for_ever(item: Path, report: Report) -> None:
@@ -92,10 +100,11 @@ _PARENT = """
 import signal
 from pathlib import Path
 from orchestration.resources.shards import map_shards
+from orchestration.resources.engines.config import EngineConfig
 from tests.orchestration.test_shards import wait_for_ever
 folder = Path({folder!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
-list(map_shards(wait_for_ever, [folder / "a", folder / "b"], workers=2))
+list(map_shards(wait_for_ever, [folder / "a", folder / "b"], EngineConfig(workers=2)))
 """
 
 

@@ -25,10 +25,10 @@ def _measured(facts: dict[str, Any]) -> Iterator[None]:
     began, cpu = time.perf_counter(), time.process_time()
     yield
     facts["seconds"], facts["cpu"] = time.perf_counter() - began, time.process_time() - cpu
-    facts["mb"] = _peak()
+    facts["mb"] = peak()
 
 
-def _peak() -> float:
+def peak() -> float:
     """MiB. What getrusage says begins with the parent's peak; the kernel's own figure is better where it is given."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,9 +50,9 @@ def fill(shards: int) -> Pipeline:
     write_sources(shards // OBJECTS_SHARE, round(shards / PROMPTS_SHARE))
     here = pipeline.current()
     for source in here.sources:
-        Ledger().append(*_observed(here, source.name))
+        Ledger().append(*observed(here, source.name))
     for step in here.steps:
-        rows = list(_made(here, step))
+        rows = list(made(here, step))
         Ledger().append(*rows)
     return here
 
@@ -106,12 +106,12 @@ def big_shards(count: int, size: int) -> None:
     """`count` object shards of `size` random bytes each, in the cache, in `data/`, in the ledger."""
     write_sources(count, 1)
     here = pipeline.current()
-    Ledger().append(*_observed(here, "source_objects"))
+    Ledger().append(*observed(here, "source_objects"))
     step = next(step for step in here.steps if step.name == "rendered_views")
-    Ledger().append(*_made(here, step, size=size))
+    Ledger().append(*made(here, step, size=size))
 
 
-def _observed(here: Pipeline, name: str) -> Iterator[Row]:
+def observed(here: Pipeline, name: str) -> Iterator[Row]:
     current = Current(here)
     source = here.find(name)
     shards = [None, *here.shards(source)] if source.shards else [None]
@@ -121,12 +121,22 @@ def _observed(here: Pipeline, name: str) -> Iterator[Row]:
         yield Row(OBSERVED, NAME, name, shard, version=version, started=at, ended=at)
 
 
-def _made(here: Pipeline, step: Step, size: int | None = None) -> Iterator[Row]:
+def made(
+    here: Pipeline,
+    step: Step,
+    size: int | None = None,
+    only: Iterable[str | None] | None = None,
+    contents: Callable[[str | None], Mapping[str, bytes]] | None = None,
+) -> Iterator[Row]:
+    """Rows of artifacts as if they had been made, their files in the cache and in `data/`."""
     current = Current(here)
     modules, config = code_modules(step.code), config_of(here.preset, step.config)
-    for shard in here.shards(step):
+    for shard in here.shards(step) if only is None else only:
         wanted = current.wanted(step, shard)
-        files = _files(wanted.folder, step, size)
+        if contents:
+            files = tuple(_write(wanted.folder, name, content) for name, content in contents(shard).items())
+        else:
+            files = _files(wanted.folder, step, size)
         at = now()
         row = Row(
             kind=MADE,

@@ -19,6 +19,7 @@ BENCHES = {
     "corpus": "clips of the video model beside rendered orbits: training objects at new cameras, held-out objects",
     "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
     "labels": "the judge on spoiled clips, elevations, labelling beside the bare encoder, a corpus's manifest",
+    "load": "planning, listing and resuming a corpus of 10,000 shards with tiny payloads, beside 1,000",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
