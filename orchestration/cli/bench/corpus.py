@@ -27,9 +27,9 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     The peer of `pooled` is a clip that repeats its first frame.
     """
     from models.checkpoints import load
-    from models.config import LRMConfig, VideoConfig
+    from models.config import LRMConfig
     from models.lrm import LRM
-    from models.video import VideoModel
+    from models.video import load_video
     from stages.evaluation.held_out import reconstructed
     from stages.video.figures import clip_figures
     from stages.video.measure import generated, orbits_from_new_cameras
@@ -40,7 +40,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     for name in ("video_model", "lrm_finetuned"):
         if not (home / name).is_dir():
             raise OrbitforgeError(f"{home / name} is missing; run `orbitforge run` first")
-    model = load(home / "video_model", VideoConfig, VideoModel)
+    model = load_video(home / "video_model")
     lrm = load(home / "lrm_finetuned", LRMConfig, LRM.from_config)
     objects = here.table("objects")
     rows: list[Row] = []
