@@ -86,7 +86,10 @@ class LatentBank:
         latents = self.model.encode(frames[None])[0]
         generator = torch_generator(self.seed, "conditions", index)
         conditions = self.model.conditions(frames, latents, self.config, generator)
-        return {name: tensor.cpu().clone() for name, tensor in {LATENTS: latents, **conditions}.items()}
+        return {
+            name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in {LATENTS: latents, **conditions}.items()
+        }
 
 
 def _fingerprint(model: VideoModel, config: DenoisingConfig, seed: int) -> bytes:
