@@ -71,6 +71,10 @@ def test_figures_tell_orbits_from_frozen_reversed_and_grey_clips() -> None:
     assert perfect["anti_cosine"] == pytest.approx(1)
     assert perfect["chroma_slope"] == pytest.approx(1)
     assert perfect["first_frame"] > 100
+    assert perfect["iou"] == 1
+    half = truth.clone()
+    half[..., :4] = 1  # white: of a full silhouette half is gone
+    assert clip_figures(half, torch.zeros_like(truth))["iou"] == pytest.approx(0.5, abs=0.01)
     frozen = clip_figures(truth[:, :1].expand_as(truth), truth)
     assert frozen["anti_cosine"] == pytest.approx(0, abs=1e-6)
     assert frozen["pooled"] == pytest.approx(frozen["repeated"])
