@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-
 OBJECT = 0.1
 """How much darker than white a pixel of an object is, 0..1."""
 
