@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import EncoderConfig, LRMConfig, VideoConfig
+from models.config import DenoisingConfig, EncoderConfig, LRMConfig, VideoConfig
 from models.encoder import Encoder
 from models.lrm import LRM
-from models.video import VideoModel
+from models.video import build_video
 
 BACKWARD = 2
 """A backward pass costs about twice the forward one."""
@@ -30,10 +30,13 @@ def encoder_flops(config: EncoderConfig) -> int:
 def video_flops(config: VideoConfig) -> tuple[int, int]:
     """Of one denoising step of one clip, and of decoding one clip."""
     with torch.device("meta"):
-        model = VideoModel(config)
+        model = build_video(config)
         latents = torch.empty(1, *model.latent_shape())
+        frame = torch.empty(1, 3, config.size, config.size)
+        told = model.conditions(frame, latents[:, 0], DenoisingConfig.model_validate({}), torch.Generator("cpu"))
+        condition = {name: copies[:, 0] for name, copies in told.items()}
         return (
-            _counted(lambda: model.denoise(latents, torch.empty(1), latents[:, 0])),
+            _counted(lambda: model.denoise(latents, torch.empty(1), condition)),
             _counted(lambda: model.decode(latents)),
         )
 
@@ -68,5 +71,5 @@ def _counted(forward: Callable[[], object]) -> int:
 def parameters(config: LRMConfig | VideoConfig) -> int:
     """Of a whole model."""
     with torch.device("meta"):
-        model = LRM(config) if isinstance(config, LRMConfig) else VideoModel(config)
+        model = LRM(config) if isinstance(config, LRMConfig) else build_video(config)
     return sum(weight.numel() for weight in model.parameters())

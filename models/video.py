@@ -1,148 +1,162 @@
-"""The video diffusion model: the first frame of an object in, a clip that circles it out.
+"""Video diffusion models behind one interface: the first frame of an object in, a clip that circles it out.
 
-Flow matching between clean latents x0 and noise e: x_t = (1 - t) x0 + t e. The network predicts x0. What made short
-trainings leave the plateau of repeating the first frame (facts on CPU training, confirmed here): the first frame's
-latents stand in every frame's tokens, residual branches do not start at zero, the noisy input starts small beside
-them, and every token knows where it stands on the orbit.
+A family is a module with one subclass of `VideoModel`, a config in `models.config.VideoConfig` that names it, and a
+line in `build_video`: CogVideoX or LTX image-to-video would be no more than that. Callers know the interface alone.
 """
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderTiny, WanTransformer3DModel
 from jaxtyping import Float
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.config import VideoConfig
+from models.checkpoints import WEIGHTS, load_weights, save
+from models.config import DenoisingConfig, SamplingConfig, VideoConfig
 
-POSITIONS = 15
-TEXT_WIDTH = 32  # the text slot of the Wan classes; empty until a text encoder stands
+Condition = dict[str, Tensor]
+"""What the denoiser is told beside the noisy latents; the first axis of every tensor counts clips."""
+
+CONFIG: TypeAdapter[VideoConfig] = TypeAdapter(VideoConfig)
 
 
-class VideoModel(nn.Module):
-    """Frames are RGB in 0..1 on white; latents have unit variance per channel over the training frames."""
+class VideoModel(nn.Module, ABC):
+    """Frames are RGB in 0..1 on white; latents have about unit variance over the training frames."""
 
-    def __init__(self, config: VideoConfig) -> None:
-        super().__init__()
-        self.config = config
-        c, pixels = config.latent_channels, 3 * config.latent_patch**2
-        # The patch autoencoder has no group norm: at narrow widths 32 groups normalise every channel by itself and
-        # colour is lost (chroma slope 0.01 with the SVD autoencoder).
-        self.autoencoder = AutoencoderTiny(
-            in_channels=pixels,
-            out_channels=pixels,
-            encoder_block_out_channels=(config.autoencoder_width,),
-            decoder_block_out_channels=(config.autoencoder_width,),
-            num_encoder_blocks=(config.autoencoder_blocks,),
-            num_decoder_blocks=(config.autoencoder_blocks,),
-            latent_channels=c,
-        )
-        self.denoiser = WanTransformer3DModel(
-            patch_size=(1, config.patch, config.patch),
-            num_attention_heads=config.heads,
-            attention_head_dim=config.width // config.heads,
-            in_channels=2 * c + POSITIONS,
-            out_channels=c,
-            text_dim=TEXT_WIDTH,
-            freq_dim=64,
-            ffn_dim=4 * config.width,
-            num_layers=config.layers,
-            cross_attn_norm=False,
-            rope_max_seq_len=64,
-        )
-        with torch.no_grad():
-            self.denoiser.patch_embedding.weight[:, :c] *= 0.1
-            for name, table in self.denoiser.blocks.named_parameters():
-                if name.endswith("scale_shift_table"):
-                    table[:, [2, 5]] = 1.0  # the gates of attention and feed-forward
-        self.register_buffer("latent_mean", torch.zeros(c))
-        self.register_buffer("latent_std", torch.ones(c))
-        side = config.size // config.latent_patch
-        self.register_buffer("positions", orbit_positions(config.frames, side), persistent=False)
-        self.latent_mean: Tensor
-        self.latent_std: Tensor
-        self.positions: Tensor
+    config: Any  # one of VideoConfig
+    denoiser: Any
+    """The module that is fine-tuned; the others translate between frames and latents and stay as they are."""
+    autoencoder: Any
 
-    @staticmethod
-    def from_config(config: VideoConfig) -> VideoModel:
-        return VideoModel(config)
-
+    @abstractmethod
     def encode(self, frames: Float[Tensor, "n f 3 s s"]) -> Float[Tensor, "n f c h w"]:
         """Latents of every frame by itself."""
-        patches = F.pixel_unshuffle(2 * frames.flatten(0, 1) - 1, self.config.latent_patch)
-        latents = self.autoencoder.encode(patches, return_dict=False)[0]
-        return self._normalised(latents).unflatten(0, frames.shape[:2])
 
-    def decode(self, latents: Float[Tensor, "n f c h w"]) -> Float[Tensor, "n f 3 s s"]:
-        """Frames of latents; values may leave 0..1 a little."""
-        std, mean = self.latent_std[:, None, None], self.latent_mean[:, None, None]
-        patches = self.autoencoder.decode(latents.flatten(0, 1) * std + mean, return_dict=False)[0]
-        return ((F.pixel_shuffle(patches, self.config.latent_patch) + 1) / 2).unflatten(0, latents.shape[:2])
+    @abstractmethod
+    def decode(self, latents: Float[Tensor, "n f c h w"], chunk: int | None = None) -> Float[Tensor, "n f 3 s s"]:
+        """Frames of latents, `chunk` of each clip at once; values may leave 0..1 a little."""
 
+    @abstractmethod
+    def conditions(
+        self,
+        frames: Float[Tensor, "n 3 s s"],
+        latents: Float[Tensor, "n c h w"],
+        config: DenoisingConfig,
+        generator: torch.Generator,
+    ) -> Condition:
+        """What clips that begin with `frames` are told in training, each tensor [n, copies, ...]: a clip takes any of
+        the copies. They are made once of each view and kept.
+        """
+
+    @abstractmethod
     def denoise(
-        self, noisy: Float[Tensor, "n f c h w"], level: Float[Tensor, " n"], first: Float[Tensor, "n c h w"]
+        self, noisy: Float[Tensor, "n f c h w"], level: Float[Tensor, " n"], condition: Condition
     ) -> Float[Tensor, "n f c h w"]:
-        """The clean latents expected behind `noisy` at noise `level` (0 clean, 1 noise), given the first frame's."""
-        n, f = noisy.shape[:2]
-        channels = (
-            noisy.transpose(1, 2),
-            first[:, :, None].expand(-1, -1, f, -1, -1),
-            self.positions.expand(n, -1, -1, -1, -1),
-        )
-        text = noisy.new_zeros(n, 1, TEXT_WIDTH)
-        return self.denoiser(torch.cat(channels, 1), 1000 * level, text, return_dict=False)[0].transpose(1, 2)
+        """The clean latents expected behind `noisy` at noise `level`, in the units of the family."""
 
-    @torch.no_grad()
+    @abstractmethod
+    def loss(
+        self,
+        clean: Float[Tensor, "n f c h w"],
+        condition: Condition,
+        config: DenoisingConfig,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The family's training objective for latents of clips; "loss" is minimised."""
+
+    @abstractmethod
     def sample(
-        self, first: Float[Tensor, "n 3 s s"], noise: Float[Tensor, "n f c h w"], steps: int
+        self,
+        first: Float[Tensor, "n 3 s s"],
+        noise: Float[Tensor, "n f c h w"],
+        steps: int,
+        settings: SamplingConfig = SamplingConfig(),  # noqa: B008  # pyright: ignore[reportCallIssue]
+        grain: Float[Tensor, "n 3 s s"] | None = None,
     ) -> Float[Tensor, "n f 3 s s"]:
-        """Clips in 0..1 that begin with (a copy of) the `first` frames: `steps` Euler steps from the noise."""
-        condition = self.encode(first[:, None])[:, 0]
-        levels = shifted(torch.linspace(1, 0, steps + 1), self.config.shift)
-        x = noise
-        for now, then in pairwise(levels):
-            clean = self.denoise(x, now.expand(len(x)), condition)
-            x = x + (then - now) / now * (x - clean)
-        return self.decode(x).clamp(0, 1)
+        """Clips in 0..1 that begin with (a copy of) the `first` frames, from unit `noise`.
 
+        `grain` is the unit noise that `settings.augmentation` puts on the first frames; none without it. Raises
+        ValueError for settings that the family does not know.
+        """
+
+    @abstractmethod
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(frames, channels, height, width) of the noise of one clip."""
-        side = self.config.size // self.config.latent_patch
-        return self.config.frames, self.config.latent_channels, side, side
 
-    @torch.no_grad()
+    @abstractmethod
     def calibrate(self, frames: Float[Tensor, "n 3 s s"]) -> None:
-        """Set the latents' mean and deviation from training frames."""
-        self.latent_mean.zero_()
-        self.latent_std.fill_(1)
-        latents = self.encode(frames[:, None]).transpose(0, 2).flatten(1)
-        self.latent_mean.copy_(latents.mean(1))
-        self.latent_std.copy_(latents.std(1).clamp(min=1e-3))
+        """Scale the latents by training frames, once the autoencoder is trained."""
 
-    def _normalised(self, latents: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return (latents - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+    def learning(self) -> list[str]:
+        """Names of the denoiser's parameters that can learn at all."""
+        return [name for name, _ in self.denoiser.named_parameters()]
+
+    @abstractmethod
+    def temporal(self) -> list[str]:
+        """Those of `learning` that act across frames alone; empty where no layer is of that kind."""
+
+    @abstractmethod
+    def attention(self) -> list[str]:
+        """Names of the denoiser's linear layers that low-rank adapters sit on: projections of attention in time."""
+
+    def draw_noise(self, generator: torch.Generator) -> tuple[Float[Tensor, "3 s s"] | None, Float[Tensor, "f c h w"]]:
+        """(grain, noise) of one clip, as `sample` takes them."""
+        return None, torch.randn(self.latent_shape(), generator=generator)
+
+    def draw_noises(
+        self, generators: Iterable[torch.Generator]
+    ) -> tuple[Float[Tensor, "n 3 s s"] | None, Float[Tensor, "n f c h w"]]:
+        """(grain, noise) of some clips, each from its own generator."""
+        grains, noises = zip(*map(self.draw_noise, generators), strict=True)
+        return None if any(grain is None for grain in grains) else torch.stack(grains), torch.stack(noises)
+
+    def save(self, folder: Path) -> None:
+        """Write config and weights; equal weights give equal bytes."""
+        save(self, self.config, folder)
+
+    def read(self, folder: Path) -> None:
+        """Take the weights of a folder. Raises ValueError when they do not fit the config."""
+        load_weights(self, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.denoiser.parameters()).device
 
 
-def shifted(level: Float[Tensor, " n"], shift: float) -> Float[Tensor, " n"]:
-    """Noise levels moved towards 1, as flow-matching schedulers do for larger images."""
-    return shift * level / (1 + (shift - 1) * level)
+def build_video(config: VideoConfig) -> VideoModel:
+    """A model of the config's family with random weights. A further family is a line here."""
+    if config.family == "svd":
+        from models.svd import StableVideo
+
+        return StableVideo(config)
+    from models.wan import WanVideo
+
+    return WanVideo(config)
 
 
-def orbit_positions(frames: int, side: int) -> Float[Tensor, "15 f s s"]:
-    """Where every token stands: the frame's azimuth phi, its place (x, y) in the frame, and their products.
+def read_video_config(folder: Path) -> VideoConfig:
+    """Raises FileNotFoundError when the folder holds no model, ValueError for a config that no family has."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {folder} holds no video model")
+    try:
+        return CONFIG.validate_python(json.loads(path.read_text()))
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no config of a video model: {' '.join(str(error).split())}") from None
 
-    Where a point seen at x goes after a turn is x cos(phi) - z sin(phi) with its unknown depth z; given the products,
-    attention has to find the depth only.
+
+def load_video(folder: Path) -> VideoModel:
+    """The model of a folder, whatever its family, in evaluation mode.
+
+    Raises FileNotFoundError when the folder holds no model, ValueError when weights and config do not fit.
     """
-    phi = 2 * math.pi / frames * torch.arange(frames)
-    axis = torch.linspace(-1, 1, side)
-    phi, y, x = torch.meshgrid(phi, axis, axis, indexing="ij")
-    cos, sin = phi.cos(), phi.sin()
-    first = (phi == 0).float()
-    turned = (x * cos, x * sin, y * cos, y * sin, (2 * phi).cos(), (2 * phi).sin())
-    waves = ((math.pi * x).sin(), (math.pi * x).cos(), (math.pi * y).sin(), (math.pi * y).cos())
-    return 2 * torch.stack((cos, sin, first, x, y, *turned, *waves))
+    model = build_video(read_video_config(folder))
+    model.read(folder)
+    return model.eval()

@@ -123,7 +123,8 @@ def works(preset: Preset, scale: Scale, rates: Rates) -> Iterator[Work]:
     yield Work("video_model", training.steps, 1, "flops", encoding + denoising, FLOAT * parameters(video))
 
     clips, frames = scale.prompts, video.frames
-    clip = preset.corpus.steps * denoise + decode
+    passes_a_step = 2 if max(preset.corpus.sampling.guidance) > 1 else 1
+    clip = preset.corpus.steps * passes_a_step * denoise + decode
     size = frames * rates.bytes_of_view(video.size)
     yield Work("synthetic_corpus", clips, scale.prompt_shards, "flops", clips * clip, clips * size)
     yield Work("elevation_estimator", orbits, 1, "flops", views * look, 1e5)

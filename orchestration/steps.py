@@ -85,6 +85,7 @@ class Work:
     `report` takes `{"step": 10, "of": 300, "loss": 0.1}` or `{"message": ...}`; what it gets under "metrics" (a flat
     dict of numbers) goes into the ledger row and into Dagster's metadata.
     `seed` is derived from (root seed, asset); seeds of samples are derived from it and the sample's id.
+    `versions` says which version of each input (`video_model`, `prompts[000]`) is read.
     """
 
     asset: str
@@ -95,6 +96,7 @@ class Work:
     preset: Preset
     seed: int
     report: Report
+    versions: dict[str, str] = field(default_factory=dict)
     loggers: list[Any] = field(default_factory=list)
 
 

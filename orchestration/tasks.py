@@ -181,6 +181,7 @@ def perform(
                 preset=task.preset,
                 seed=task.seed,
                 report=tell,
+                versions=input_versions(task.inputs),
                 loggers=list(loggers),
             )
         )

@@ -36,6 +36,7 @@ def make(work: Work) -> None:
         work.preset.rendering,
         seed=work.seed,
         report=work.report,
+        version=work.versions.get("video_model"),
     )
     contact_sheet(work, "clips.tar")
 

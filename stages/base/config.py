@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.config import EncoderConfig, VideoConfig
+from models.config import DenoisingConfig, EncoderConfig, VideoConfig, WanConfig
 from stages.config import TrainingConfig
 from stages.rendering.config import RenderingConfig
-from stages.video.config import DenoisingConfig
 
 
 class BankConfig(BaseModel):
@@ -67,7 +66,7 @@ class VideoTrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    video: VideoConfig = VideoConfig.model_validate({})
+    video: VideoConfig = WanConfig.model_validate({})
     bank: BankConfig = BankConfig.model_validate(
         {"rendering": {"size": 32, "supersampling": 4, "views": 48}, "variants": 8, "orbits": 4}
     )

@@ -1,14 +1,14 @@
 """The base video model: made once on deformed and recoloured training objects, for users without public weights.
 
     train_video(objects, meshes, output, scratch, config, *, seed, report, loggers=None)
-        -> output/{config.json, model.safetensors, training.parquet}
+        -> output/{config.json, weights in the layout of the family, training.parquet}
 
 First the frame autoencoder, then the denoiser on its latents; a restart with the same scratch resumes either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.checkpoints import save
-from models.video import VideoModel
+from models.video import VideoModel, build_video
 from stages.base.config import VideoTrainingConfig
 from stages.base.views import render_bank
 from stages.seeds import sample_seed, torch_generator
 from stages.training import fit
 from stages.video.clips import draw_clips
-from stages.video.denoising import denoising_loss
+from stages.video.denoising import denoising_loss, encoded
 
 
 def train_video(
@@ -41,7 +40,7 @@ def train_video(
     """Train on orbits of the training objects of `objects` (their `file` is below `meshes`); write a model folder."""
     rings = render_bank(objects, meshes, config.bank, seed=sample_seed(seed, "bank"), report=report).rgba
     torch.manual_seed(sample_seed(seed, "weights"))
-    model = VideoModel(config.video)
+    model = build_video(config.video)
     frames = config.video.frames
 
     def draw_frames(generator: torch.Generator, _: int) -> Float[Tensor, "n 3 s s"]:
@@ -68,12 +67,18 @@ def train_video(
         )
         return curve.with_columns(name=pl.format("{}/{}", pl.lit(name), "name"))
 
+    def denoise(
+        trained: VideoModel, clips: Float[Tensor, "n f 3 s s"], generator: torch.Generator
+    ) -> Mapping[str, Tensor]:
+        latents = encoded(trained, clips, config.denoising, generator)
+        return denoising_loss(trained, latents, config.denoising, generator)
+
     first = train(
         model.autoencoder, lambda m, batch, _: reconstruction_loss(m, batch, config.chroma), draw_frames, "autoencoder"
     )
     model.calibrate(draw_clips(rings, 256, frames, torch_generator(seed, "calibration")).flatten(0, 1))
-    second = train(model.denoiser, lambda m, batch, g: denoising_loss(m, batch, config.denoising, g), draw, "denoiser")
-    save(model, config.video, output)
+    second = train(model.denoiser, denoise, draw, "denoiser")
+    model.save(output)
     pl.concat((first, second)).write_parquet(output / "training.parquet")
 
 

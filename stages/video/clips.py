@@ -20,13 +20,29 @@ def ring_clips(
 
     Raises ValueError when the ring's views are no multiple of `frames`.
     """
-    views = rings.shape[1]
+    return on_white(rings[orbit[:, None], ring_views(rings.shape[1], start, frames)])
+
+
+def ring_views(views: int, start: Int64[Tensor, " n"], frames: int) -> Int64[Tensor, "n f"]:
+    """The views of a ring that make a clip from each start. Raises ValueError as `ring_clips`."""
     if views % frames:
         raise ValueError(f"a ring of {views} views cannot be cut into clips of {frames} frames; choose a divisor")
-    view = (start[:, None] + views // frames * torch.arange(frames)) % views
-    rgba = rings[orbit[:, None], view].float() / 255
+    return (start[:, None] + views // frames * torch.arange(frames)) % views
+
+
+def on_white(views: UInt8[Tensor, "*n h w 4"]) -> Float[Tensor, "*n 3 h w"]:
+    rgba = views.float() / 255
     alpha = rgba[..., 3:]
     return (rgba[..., :3] * alpha + 1 - alpha).movedim(-1, -3).contiguous()
+
+
+def places(
+    rings: UInt8[Tensor, "o v h w 4"], count: int, frames: int, generator: torch.Generator
+) -> tuple[Int64[Tensor, " n"], Int64[Tensor, "n f"]]:
+    """Random rings, and the views of a clip from a random start in each."""
+    orbit = torch.randint(len(rings), (count,), generator=generator)
+    start = torch.randint(rings.shape[1], (count,), generator=generator)
+    return orbit, ring_views(rings.shape[1], start, frames)
 
 
 def draw_clips(
@@ -36,9 +52,8 @@ def draw_clips(
 
     A mirrored object is circled the same way round when the mirrored frames are played backwards.
     """
-    orbit = torch.randint(len(rings), (count,), generator=generator)
-    start = torch.randint(rings.shape[1], (count,), generator=generator)
-    clips = ring_clips(rings, orbit, start, frames)
+    orbit, view = places(rings, count, frames, generator)
+    clips = on_white(rings[orbit[:, None], view])
     if mirror:
         flip = torch.rand(count, generator=generator) < 0.5
         backwards = -torch.arange(frames) % frames

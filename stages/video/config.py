@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.config import DenoisingConfig, SamplingConfig
 from stages.config import TrainingConfig
 
 
-class DenoisingConfig(BaseModel):
-    """How noise levels are drawn."""
+class LoraConfig(BaseModel):
+    """Low-rank adapters on the attention between frames (LoRA, arXiv 2106.09685)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    pure_noise: float = Field(
-        0.5, ge=0, le=1, description="share of clips at level 1, where the whole motion is guessed"
-    )
+    rank: int = Field(16, gt=0)
+    alpha: int = Field(16, gt=0, description="the adapter counts alpha / rank")
 
 
 class VideoFinetuneConfig(BaseModel):
@@ -24,4 +26,9 @@ class VideoFinetuneConfig(BaseModel):
 
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 200, "batch": 8, "learning_rate": 2e-4})
     denoising: DenoisingConfig = DenoisingConfig.model_validate({})
+    trainable: Literal["all", "temporal", "lora"] = Field(
+        "all", description="the whole denoiser, its layers in time alone, or adapters that are merged at the end"
+    )
+    lora: LoraConfig = LoraConfig.model_validate({})
     sampling_steps: int = Field(4, ge=1, description="steps of the clips that are measured before and after")
+    sampling: SamplingConfig = SamplingConfig.model_validate({})

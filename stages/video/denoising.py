@@ -1,25 +1,36 @@
-"""The training objective of the video denoiser, shared by the base weights and the fine-tuning."""
+"""Batches of latents for a video model's training objective, shared by the base weights and the fine-tuning."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from models.video import VideoModel, shifted
-from stages.video.config import DenoisingConfig
+from models.config import DenoisingConfig
+from models.video import Condition, VideoModel
+
+
+class Latents(NamedTuple):
+    """Clips as a denoiser sees them."""
+
+    clean: Float[Tensor, "n f c h w"]
+    condition: Condition
+
+
+@torch.no_grad()
+def encoded(
+    model: VideoModel, clips: Float[Tensor, "n f 3 s s"], config: DenoisingConfig, generator: torch.Generator
+) -> Latents:
+    """Encode clips that are seen once, each with one condition."""
+    clean = model.encode(clips)
+    conditions = model.conditions(clips[:, 0], clean[:, 0], config, generator)
+    return Latents(clean, {name: copies[:, 0] for name, copies in conditions.items()})
 
 
 def denoising_loss(
-    model: VideoModel, clips: Float[Tensor, "n f 3 s s"], config: DenoisingConfig, generator: torch.Generator
+    model: VideoModel, batch: Latents, config: DenoisingConfig, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Mean squared error of the clean latents predicted from noisy ones and the first frame."""
-    with torch.no_grad():
-        clean = model.encode(clips)
-    n = len(clean)
-    level = shifted(torch.rand(n, generator=generator), model.config.shift)
-    level = torch.where(torch.rand(n, generator=generator) < config.pure_noise, 1.0, level)
-    noise = torch.randn(clean.shape, generator=generator)
-    mixed = level[:, None, None, None, None]
-    predicted = model.denoise((1 - mixed) * clean + mixed * noise, level, clean[:, 0])
-    return {"loss": (predicted - clean).square().mean()}
+    """The objective of the model's family."""
+    return model.loss(batch.clean, batch.condition, config, generator)

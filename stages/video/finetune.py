@@ -1,7 +1,7 @@
 """The data engine's video model: base weights fine-tuned on the orbits of rendered training objects.
 
 finetune(manifest, shards, base, output, scratch, config, *, seed, report, loggers=None)
-    -> output/{config.json, model.safetensors, training.parquet}
+    -> output/{config.json, weights in the layout of the family, training.parquet}
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from typing import Any
 
 import polars as pl
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from models.checkpoints import load, save
-from models.config import VideoConfig
-from models.video import VideoModel
+from models.video import VideoModel, load_video
+from stages.errors import InputError
 from stages.objects.splits import TRAIN
 from stages.seeds import torch_generator
 from stages.training import fit
 from stages.video.clips import draw_clips, read_rings
 from stages.video.config import VideoFinetuneConfig
-from stages.video.denoising import denoising_loss
+from stages.video.denoising import Latents, denoising_loss
 from stages.video.figures import clip_figures
+from stages.video.latents import LatentBank
+from stages.video.trainable import choose, merge
 
 MEASURED = 48  # clips behind the figures
 
@@ -44,25 +43,29 @@ def finetune(
     """Fine-tune the denoiser of `base` on the training orbits of `manifest` (a Parquet file; tars below `shards`).
 
     The curve holds `before/...` and `after/...` figures of clips begun with training views (see `clip_figures`).
-    Raises ValueError when the clips of the base model and the rendered views differ in size.
+    Latents and what clips are told are made once of each view, and kept below `scratch`.
+    Raises InputError when the clips of the base model and the rendered views differ in size, and for temporal layers
+    where the family has none.
     """
     rings = read_rings(pl.read_parquet(manifest), shards, TRAIN)
-    model = load(base, VideoConfig, VideoModel)
+    model = load_video(base)
     settings = model.config
     if rings.shape[-2] != settings.size:
-        raise ValueError(
+        raise InputError(
             f"views are {rings.shape[-2]} px but {base} makes clips of {settings.size} px; match the preset"
         )
-    model.requires_grad_(False)
-    model.denoiser.requires_grad_(True)
+    bank = LatentBank(model, rings, config.denoising, scratch, seed=seed)
+    choose(model, config)
 
-    def draw(generator: torch.Generator, _: int) -> Float[Tensor, "n f 3 s s"]:
-        return draw_clips(rings, config.training.batch, settings.frames, generator)
+    def draw(generator: torch.Generator, _: int) -> Latents:
+        return bank.draw(config.training.batch, generator)
 
     def measure(trained: VideoModel) -> Mapping[str, float]:
         truth = draw_clips(rings, MEASURED, settings.frames, torch_generator(seed, "measured"))
         noise = torch.randn(MEASURED, *model.latent_shape(), generator=torch_generator(seed, "measured noise"))
-        return clip_figures(trained.sample(truth[:, 0], noise, config.sampling_steps), truth)
+        grain = torch.randn(truth[:, 0].shape, generator=torch_generator(seed, "measured grain"))
+        first, noise, grain = (tensor.to(trained.device) for tensor in (truth[:, 0], noise, grain))
+        return clip_figures(trained.sample(first, noise, config.sampling_steps, config.sampling, grain).cpu(), truth)
 
     before = {f"before/{name}": value for name, value in measure(model).items()}
     curve = fit(
@@ -76,6 +79,7 @@ def finetune(
         loggers=loggers,
         validate=lambda m: {f"after/{name}": value for name, value in measure(m).items()},
     )
-    save(model, settings, output)
+    merge(model, config)
+    model.save(output)
     rows = [(0, name, value) for name, value in before.items()]
     pl.concat((pl.DataFrame(rows, schema=curve.schema, orient="row"), curve)).write_parquet(output / "training.parquet")

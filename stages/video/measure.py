@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from models.camera import Camera
+from models.config import SamplingConfig
 from models.video import VideoModel
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import load_mesh
@@ -40,8 +41,13 @@ def orbits_from_new_cameras(
 
 
 def generated(
-    model: VideoModel, truth: Float[Tensor, "n f 3 s s"], *, steps: int, seed: int
+    model: VideoModel,
+    truth: Float[Tensor, "n f 3 s s"],
+    *,
+    steps: int,
+    seed: int,
+    settings: SamplingConfig = SamplingConfig(),  # noqa: B008  # pyright: ignore[reportCallIssue]
 ) -> Float[Tensor, "n f 3 s s"]:
     """A clip from the first frame of each of the `truth`, from noise of its own."""
-    noise = [torch.randn(model.latent_shape(), generator=torch_generator(seed, "clip", k)) for k in range(len(truth))]
-    return model.sample(truth[:, 0], torch.stack(noise), steps)
+    grain, noise = model.draw_noises(torch_generator(seed, "clip", k) for k in range(len(truth)))
+    return model.sample(truth[:, 0], noise, steps, settings, grain)

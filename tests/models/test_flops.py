@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.config import EncoderConfig, LRMConfig, VideoConfig
+from models.config import EncoderConfig, LRMConfig, WanConfig
 from models.flops import encoder_flops, parameters, planes_flops, ray_flops, video_flops
 
 ENCODER = EncoderConfig.model_validate(
@@ -31,7 +31,7 @@ def test_the_published_model_is_counted_without_its_weights():
 
 
 def test_longer_clips_cost_more():
-    short = VideoConfig.model_validate({})
+    short = WanConfig.model_validate({})
     long = short.model_copy(update={"frames": 16})
     for few, many in zip(video_flops(short), video_flops(long), strict=True):
         assert 1.9 * few < many

@@ -10,9 +10,8 @@ import pytest
 import torch
 import trimesh
 
-from models.checkpoints import load, save
-from models.config import VideoConfig
-from models.video import VideoModel
+from models.config import WanConfig
+from models.video import build_video, load_video
 from stages.config import TrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.corpus.generate import generate_shard
@@ -28,7 +27,7 @@ from tests.stages.test_rendering import coloured, row
 from tests.stages.test_rendering import save as save_mesh
 
 RENDERING = RenderingConfig(size=32, supersampling=1, views=8)
-VIDEO = VideoConfig(width=32, heads=2, layers=1, autoencoder_width=16, autoencoder_blocks=1)
+VIDEO = WanConfig(width=32, heads=2, layers=1, autoencoder_width=16, autoencoder_blocks=1)
 TRAINING = TrainingConfig(steps=6, batch=2, learning_rate=1e-3, checkpoint_every=2)
 
 
@@ -72,6 +71,10 @@ def test_figures_tell_orbits_from_frozen_reversed_and_grey_clips() -> None:
     assert perfect["anti_cosine"] == pytest.approx(1)
     assert perfect["chroma_slope"] == pytest.approx(1)
     assert perfect["first_frame"] > 100
+    assert perfect["iou"] == 1
+    half = truth.clone()
+    half[..., :4] = 1  # white: of a full silhouette half is gone
+    assert clip_figures(half, torch.zeros_like(truth))["iou"] == pytest.approx(0.5, abs=0.01)
     frozen = clip_figures(truth[:, :1].expand_as(truth), truth)
     assert frozen["anti_cosine"] == pytest.approx(0, abs=1e-6)
     assert frozen["pooled"] == pytest.approx(frozen["repeated"])
@@ -92,7 +95,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_shard(objects, root, shard, RENDERING, seed=0, report=lambda event: None)
     write_manifest(root / "shards", root)
     torch.manual_seed(0)
-    save(VideoModel(VIDEO), VIDEO, root / "base")
+    build_video(VIDEO).save(root / "base")
     return root
 
 
@@ -110,7 +113,7 @@ def test_fine_tuning_trains_the_denoiser_alone_and_repeats(collection: Path, tmp
     first, second = tune(collection, tmp_path / "first"), tune(collection, tmp_path / "second")
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
     assert (first / "training.parquet").read_bytes() == (second / "training.parquet").read_bytes()
-    before, after = (load(f, VideoConfig, VideoModel).state_dict() for f in (collection / "base", first))
+    before, after = (load_video(f).state_dict() for f in (collection / "base", first))
     for name, tensor in before.items():
         # an unused projection of the empty text slot need not move
         if name.startswith("autoencoder") or name.startswith("latent"):

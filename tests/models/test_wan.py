@@ -1,4 +1,4 @@
-"""The video model: shapes, conditions, and what its parts promise."""
+"""The Wan family: shapes, conditions, and what its parts promise."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoints import load, save
-from models.config import VideoConfig
-from models.video import VideoModel, orbit_positions, shifted
+from models.config import WanConfig
+from models.video import load_video
+from models.wan import WanVideo, orbit_positions, shifted
 
-CONFIG = VideoConfig(width=32, heads=2, layers=1, autoencoder_width=16, autoencoder_blocks=1)
+CONFIG = WanConfig(width=32, heads=2, layers=1, autoencoder_width=16, autoencoder_blocks=1)
 
 
 @pytest.fixture(scope="module")
-def model() -> VideoModel:
+def model() -> WanVideo:
     torch.manual_seed(0)
-    return VideoModel(CONFIG).eval()
+    return WanVideo(CONFIG).eval()
 
 
-def test_latents_and_frames_keep_their_order(model: VideoModel) -> None:
+def test_latents_and_frames_keep_their_order(model: WanVideo) -> None:
     frames = torch.rand(2, 8, 3, 32, 32)
     latents = model.encode(frames)
     assert latents.shape == (2, *model.latent_shape())
@@ -30,7 +30,7 @@ def test_latents_and_frames_keep_their_order(model: VideoModel) -> None:
 
 def test_calibrated_latents_have_unit_variance() -> None:
     torch.manual_seed(0)
-    model = VideoModel(CONFIG)
+    model = WanVideo(CONFIG)
     frames = torch.rand(64, 3, 32, 32)
     model.calibrate(frames)
     latents = model.encode(frames[:, None]).transpose(0, 2).flatten(1)
@@ -38,7 +38,7 @@ def test_calibrated_latents_have_unit_variance() -> None:
     assert torch.allclose(latents.std(1), torch.ones(16), atol=1e-3)
 
 
-def test_a_clip_depends_on_its_own_frame_and_noise_alone(model: VideoModel) -> None:
+def test_a_clip_depends_on_its_own_frame_and_noise_alone(model: WanVideo) -> None:
     first, noise = torch.rand(3, 3, 32, 32), torch.randn(3, *model.latent_shape())
     together = model.sample(first, noise, steps=2)
     alone = model.sample(first[1:2], noise[1:2], steps=2)
@@ -59,13 +59,13 @@ def test_noise_levels_move_up_and_keep_their_ends() -> None:
     assert torch.allclose(levels, torch.tensor([0.0, 5 / 6, 1.0]))
 
 
-def test_saved_and_loaded_is_the_same_model(model: VideoModel, tmp_path: Path) -> None:
-    save(model, CONFIG, tmp_path)
-    loaded = load(tmp_path, VideoConfig, VideoModel)
+def test_saved_and_loaded_is_the_same_model(model: WanVideo, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    loaded = load_video(tmp_path)
     first, noise = torch.rand(1, 3, 32, 32), torch.randn(1, *model.latent_shape())
     assert torch.equal(loaded.sample(first, noise, 1), model.sample(first, noise, 1))
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="no multiple of latent_patch"):
-        VideoConfig(size=36)
+        WanConfig(size=36)
