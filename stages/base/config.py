@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.config import EncoderConfig, VideoConfig
+from models.config import EncoderConfig, TextToImageConfig, VideoConfig
 from stages.config import TrainingConfig
 from stages.rendering.config import RenderingConfig
 from stages.video.config import DenoisingConfig
@@ -87,3 +87,31 @@ class VideoTrainingConfig(BaseModel):
         }
     )
     denoising: DenoisingConfig = DenoisingConfig.model_validate({})
+
+
+class TextToImageTrainingConfig(BaseModel):
+    """The base text-to-image model: image autoencoder, then denoiser and text encoder, on captioned renders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: TextToImageConfig = TextToImageConfig.model_validate({})
+    rendering: RenderingConfig = RenderingConfig.model_validate(
+        {"size": 32, "supersampling": 4, "views": 6, "variants": 16, "invented": 6000}
+    )
+    """`views` are those of one version of an object, at elevations and azimuths of their own."""
+    own: float = Field(0.2, ge=0, le=1, description="share of images that keep their colours; the caption has no word")
+    unconditional: float = Field(0.1, ge=0, lt=1, description="share of images without a caption, for guidance")
+    autoencoder: TrainingConfig = TrainingConfig.model_validate(
+        {"steps": 2500, "batch": 32, "learning_rate": 2e-3, "ema": 0.99, "warmup": 50, "checkpoint_every": 500}
+    )
+    denoiser: TrainingConfig = TrainingConfig.model_validate(
+        {
+            "steps": 7000,
+            "batch": 48,
+            "learning_rate": 2e-3,
+            "ema": 0.998,
+            "warmup": 100,
+            "weight_decay": 0.01,
+            "checkpoint_every": 250,
+        }
+    )
