@@ -51,9 +51,9 @@ class TextToImage(nn.Module):
                 num_attention_heads=4,
                 max_position_embeddings=config.tokens,
                 projection_dim=config.text_width,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=tokenizer.convert_tokens_to_ids(str(tokenizer.bos_token)),
+                eos_token_id=tokenizer.convert_tokens_to_ids(str(tokenizer.eos_token)),
+                pad_token_id=tokenizer.convert_tokens_to_ids(str(tokenizer.pad_token)),
             )
         )
         self.unet = UNet2DConditionModel(

@@ -10,7 +10,7 @@ from orchestration.steps import Step, Work
 
 STEP = Step(
     name="synthetic_corpus",
-    reads=("video_model", "prompts"),
+    reads=("video_model", "prompts", "base_models"),
     config=("corpus", "rendering"),
     code=("stages.corpus.generate",),
     group="video",
@@ -34,6 +34,7 @@ def make(work: Work) -> None:
         work.preset.rendering,
         seed=work.seed,
         report=work.report,
+        text_to_image=work.inputs["base_models"] / "text_to_image",
     )
     contact_sheet(work, "clips.tar")
 

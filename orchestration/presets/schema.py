@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
-from stages.base.config import EncoderTrainingConfig, VideoTrainingConfig
+from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
@@ -35,6 +35,9 @@ class BaseConfig(BaseModel):
 
     encoder: EncoderTrainingConfig = EncoderTrainingConfig.model_validate({"encoder": {}})
     video: VideoTrainingConfig = VideoTrainingConfig.model_validate({})
+    text_to_image: TextToImageTrainingConfig | None = Field(
+        TextToImageTrainingConfig.model_validate({}), description="null makes none"
+    )
 
 
 class PlanConfig(BaseModel):

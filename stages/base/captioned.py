@@ -21,7 +21,7 @@ from torch import Tensor
 from models.camera import Camera
 from stages.base.views import training_rows
 from stages.objects.invented import INVENTED, invention
-from stages.prompts.vocabulary import Vocabulary, slots, with_articles
+from stages.prompts.vocabulary import SLOTS, Vocabulary, slots, with_articles
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
@@ -114,8 +114,8 @@ def kind_of(caption: str) -> str:
 class Captions:
     """Sentences of a vocabulary about things whose colour, kind and parts are known.
 
-    Material and style are not to be seen in these pictures: their words are drawn at random, so that the model learns
-    to pass over them.
+    Material, style and size are not to be seen in these pictures: their words are drawn at random, so that the model
+    learns to pass over them.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -129,15 +129,14 @@ class Captions:
         lacking |= set() if colour else {"colour"}
         fitting = [t.word for t, needs in self.templates if not needs & lacking and ("colour" in needs) == bool(colour)]
         template = fitting[rng.integers(len(fitting))] if fitting else "a {colour} {category}"
-        words = {slot: self.vocabulary.words(slot) for slot in ("material", "style")}
+        words = {slot: self.vocabulary.words(slot) for slot in ("material", "style", "size")}
         filled = {slot: some[rng.integers(len(some))].word for slot, some in words.items() if some}
         filled |= {"category": kind, "colour": colour or "", "part": parts[rng.integers(len(parts))] if parts else ""}
         return with_articles(" ".join(template.format(**filled).split()))
 
     def texts(self, kinds: tuple[str, ...]) -> list[str]:
         """All words that may be written."""
-        named = [word.word for slot in ("category", "colour", "material", "style", "part")
-                 for word in self.vocabulary.words(slot)]  # fmt: skip
+        named = [word.word for slot in SLOTS for word in self.vocabulary.words(slot)]
         templates = [template.word.format_map(_Nothing()) for template, _ in self.templates]
         return [*named, *templates, *kinds, "an"]
 

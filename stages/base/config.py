@@ -96,18 +96,18 @@ class TextToImageTrainingConfig(BaseModel):
 
     model: TextToImageConfig = TextToImageConfig.model_validate({})
     rendering: RenderingConfig = RenderingConfig.model_validate(
-        {"size": 32, "supersampling": 4, "views": 6, "variants": 16, "invented": 6000}
+        {"size": 32, "supersampling": 4, "views": 4, "variants": 16, "invented": 4000}
     )
     """`views` are those of one version of an object, at elevations and azimuths of their own."""
     own: float = Field(0.2, ge=0, le=1, description="share of images that keep their colours; the caption has no word")
     unconditional: float = Field(0.1, ge=0, lt=1, description="share of images without a caption, for guidance")
     autoencoder: TrainingConfig = TrainingConfig.model_validate(
-        {"steps": 2500, "batch": 32, "learning_rate": 2e-3, "ema": 0.99, "warmup": 50, "checkpoint_every": 500}
+        {"steps": 900, "batch": 32, "learning_rate": 3e-3, "ema": 0.99, "warmup": 50, "checkpoint_every": 250}
     )
     denoiser: TrainingConfig = TrainingConfig.model_validate(
         {
-            "steps": 7000,
-            "batch": 48,
+            "steps": 5000,
+            "batch": 32,
             "learning_rate": 2e-3,
             "ema": 0.998,
             "warmup": 100,

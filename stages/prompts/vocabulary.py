@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from stages.errors import InputError
 
 DEFAULT = Path(__file__).with_name("vocabulary.yaml")
-SLOTS = ("category", "colour", "material", "style", "part")
+SLOTS = ("category", "colour", "material", "style", "size", "part")
 
 
 def _entry(value: Any) -> Any:
@@ -51,6 +51,7 @@ class Vocabulary(BaseModel):
     colours: tuple[Annotated[Colour, BeforeValidator(_entry)], ...] = ()
     materials: tuple[Annotated[Word, BeforeValidator(_entry)], ...] = ()
     styles: tuple[Annotated[Word, BeforeValidator(_entry)], ...] = ()
+    sizes: tuple[Annotated[Word, BeforeValidator(_entry)], ...] = ()
 
     @model_validator(mode="after")
     def _slots_have_words(self) -> Vocabulary:
@@ -64,7 +65,13 @@ class Vocabulary(BaseModel):
 
     def words(self, slot: str) -> tuple[Word, ...]:
         """The words of a slot; those of `part` are the parts of all categories, each of weight 1."""
-        lists = {"colour": self.colours, "material": self.materials, "style": self.styles, "category": self.categories}
+        lists = {
+            "category": self.categories,
+            "colour": self.colours,
+            "material": self.materials,
+            "style": self.styles,
+            "size": self.sizes,
+        }
         if slot == "part":
             return tuple(Word(word=part, weight=1) for part in sorted({p for c in self.categories for p in c.parts}))
         return lists[slot]
