@@ -212,3 +212,25 @@ class SamplingConfig(BaseModel):
     decode_chunk: int | None = Field(
         None, ge=1, description="frames of a clip decoded at once, null all; fewer save memory, and blend less in time"
     )
+
+
+class TextToImageConfig(BaseModel):
+    """A small text-to-image diffusion model of the Stable Diffusion family. The defaults have 1.2 M parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(32, gt=0, description="pixels a side; latents have a quarter of them")
+    latent_channels: int = Field(8, gt=0)
+    autoencoder_width: int = Field(32, gt=0)
+    widths: tuple[int, int] = Field((40, 64), description="channels of the denoiser at its two resolutions")
+    heads: int = Field(4, gt=0)
+    text_width: int = Field(64, gt=0)
+    tokens: int = Field(24, gt=0, description="longest prompt, its start and end included")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> TextToImageConfig:
+        if self.size % 8:
+            raise ValueError(f"text-to-image size {self.size} is no multiple of 8")
+        if any(width % 8 for width in self.widths):
+            raise ValueError(f"text-to-image widths {self.widths} are no multiples of 8, the groups of their norms")
+        return self

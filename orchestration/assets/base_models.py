@@ -12,7 +12,7 @@ STEP = Step(
     name="base_models",
     reads=("source_objects",),
     config=("base",),
-    code=("stages.base.encoder", "stages.base.video"),
+    code=("stages.base.encoder", "stages.base.text_to_image", "stages.base.video"),
     group="base",
     kind="model",
     job="base",
@@ -23,12 +23,20 @@ def make(work: Work) -> None:
     import polars as pl
 
     from stages.base.encoder import train_encoder
+    from stages.base.text_to_image import train_text_to_image
     from stages.base.video import train_video
 
     source = work.inputs["source_objects"]
     objects = pl.read_parquet(source / "objects.parquet")
-    trainings = {"encoder": (train_encoder, work.preset.base.encoder), "video": (train_video, work.preset.base.video)}
+    base = work.preset.base
+    trainings = {
+        "encoder": (train_encoder, base.encoder),
+        "video": (train_video, base.video),
+        "text_to_image": (train_text_to_image, base.text_to_image),
+    }
     for name, (train, config) in trainings.items():
+        if config is None:
+            continue
         output, scratch = work.output / name, work.scratch / name
         output.mkdir()
         scratch.mkdir(exist_ok=True)
@@ -38,7 +46,7 @@ def make(work: Work) -> None:
 
 @dg.asset(**declared(STEP, kinds={"pytorch", "safetensors"}, pool=DEVICE))
 def base_models(context: dg.AssetExecutionContext) -> Events:
-    """Image encoder and video model, trained on renders of training objects; the papers start from public weights."""
+    """Image encoder, video and text-to-image model, made of renders alone; the papers start from public weights."""
     yield from materialise(context, STEP, make)
 
 

@@ -12,7 +12,7 @@ from orchestration.steps import SOURCES, Source
 
 DESCRIPTIONS = {
     "source_objects": "Meshes with caption, creator, licence and split; a shard's version is that of its rows.",
-    "prompts": "What to imagine, each with its seed, licence and (until text-to-image stands) its training object.",
+    "prompts": "What to imagine, each with its seed and licence and, where its first frame is a render, its object.",
     "human_labels": "Verdicts of people on clips, with the judged clips copied in.",
 }
 

@@ -10,7 +10,7 @@ from orchestration.steps import Step, Work
 
 STEP = Step(
     name="synthetic_corpus",
-    reads=("video_model", "prompts"),
+    reads=("video_model", "prompts", "base_models"),
     config=("corpus", "rendering"),
     code=("stages.corpus.generate",),
     group="video",
@@ -37,6 +37,7 @@ def make(work: Work) -> None:
         seed=work.seed,
         report=work.report,
         version=work.versions.get("video_model"),
+        text_to_image=work.inputs["base_models"] / "text_to_image",
     )
     contact_sheet(work, "clips.tar")
 

@@ -54,6 +54,11 @@ PresetOption = Annotated[
 ]
 
 
+ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
+ByOption = Annotated[str | None, typer.Option(help="Who decides; default the name that git signs with.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
+
+
 class Depth(StrEnum):
     one = "one"
     all = "all"
@@ -257,6 +262,85 @@ def import_(
     )
 
 
+@app.command(name="import-clips")
+def import_clips(
+    folder: Annotated[Path, typer.Argument(help="Videos (.mp4, .webm, .gif, ...) and folders of frames.")],
+    table: Annotated[
+        Path,
+        typer.Option(help="CSV, Parquet or JSON: clip, text, and any of licence, creator, camera, elevation, frames."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The source folder, such as data/mine; it may grow.")],
+    licence: Annotated[
+        str | None, typer.Option(help="Of the clips whose row names none; without any, quarantine.")
+    ] = None,
+    creator: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=2, help="Of a clip; default those of the preset's video model.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Pixels a side; default likewise.")] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Clips a shard.")] = 1000,
+    seconds: SecondsOption = 60,
+    gigabytes: GigabytesOption = 4,
+    by: ByOption = None,
+    preset: PresetOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Take clips that were made elsewhere into a source folder; the corpus takes them as they are."""
+    _prepare(preset)
+    from orchestration.cli.import_clips import import_clips_command
+    from stages.sandbox import Limits
+
+    import_clips_command(
+        folder,
+        table,
+        output,
+        licence=licence,
+        creator=creator,
+        frames=frames,
+        size=size,
+        shard_size=shard_size,
+        limits=Limits(seconds, 5 * seconds, gigabytes),
+        by=by,
+        as_json=as_json,
+    )
+
+
+@app.command()
+def prompts(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table, .parquet or .csv; it may grow.")],
+    count: Annotated[int | None, typer.Option(min=1, help="Compose so many of the vocabulary.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which.")] = 0,
+    vocabulary: Annotated[Path | None, typer.Option(help="YAML or JSON; default the one that comes along.")] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take in these: CSV or Parquet with a column text, or lines of a .txt."),
+    ] = None,
+    licence: Annotated[str | None, typer.Option(help="Of the prompts of --from whose row names none.")] = None,
+    creator: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    unsafe: Annotated[Path | None, typer.Option(help="Words that no prompt may hold; default a list of ours.")] = None,
+    longest: Annotated[int, typer.Option(min=1, help="Characters; longer ones are quarantined, never cut.")] = 400,
+    shard_size: Annotated[int, typer.Option(min=1, help="Prompts a shard.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compose prompts of a vocabulary, or take in a table of them; bad ones are quarantined, each with its reason."""
+    _prepare(None)
+    from orchestration.cli.prompts import prompts_command
+
+    prompts_command(
+        output,
+        count=count,
+        seed=seed,
+        vocabulary=vocabulary,
+        table=table,
+        licence=licence,
+        creator=creator,
+        unsafe=unsafe,
+        longest=longest,
+        shard_size=shard_size,
+        as_json=as_json,
+    )
+
+
 @app.command()
 def audit(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that read; default one for each CPU.")] = None,
@@ -315,11 +399,6 @@ def diff(
     from orchestration.cli.diff import diff_command
 
     diff_command(first, second, as_json=as_json)
-
-
-ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
-ByOption = Annotated[str | None, typer.Option(help="Who decides; default the name that git signs with.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
 
 
 @app.command()

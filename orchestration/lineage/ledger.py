@@ -25,10 +25,10 @@ from orchestration.locks import locked
 from orchestration.versions import digest
 
 MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published"
-ACCEPTED, WITHDRAWN, PROMOTED = "accepted", "withdrawn", "promoted"
+ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED = "accepted", "withdrawn", "promoted", "imported"
 MLFLOW = "mlflow"
 """The service that registers models."""
-KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED)
+KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED)
 
 
 class File(NamedTuple):
@@ -60,8 +60,10 @@ class Row:
     withdrawn: nothing of `about`, an id in the source table `asset`, may be used any more, because of `reference`;
         `files` were its bytes.
     promoted: row `about` got the alias `service`, because of `reference`.
+    imported: the clips of shard `shard` of `asset` were made elsewhere and lie in the source folder `about`;
+        `reference` says whence they come and under which licence.
 
-    `by` is the person behind the last three. `key` is the hash of all that decides the bytes: equal keys, equal bytes.
+    `by` is the person behind the last four. `key` is the hash of all that decides the bytes: equal keys, equal bytes.
     Times are UTC, ISO 8601.
     """
 

@@ -91,7 +91,7 @@ def _of_source(current: Current, source: Source, gone: list[Entry]) -> Iterator[
         used = set(table.filter(~named)["md5"])
         home = current.pipeline.preset.source.folder
         for file, md5 in table.filter(named).select("file", "md5").unique().iter_rows():
-            if md5 not in used:
+            if md5 and md5 not in used:  # prompts that are drawn from their text have none
                 yield File(f"{home}/{file}", md5, _size(md5))
         return
     tars = set(labels(source).filter(pl.col("clip").is_in(ids))["tar"])

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
-from stages.base.config import EncoderTrainingConfig, VideoTrainingConfig
+from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
@@ -36,6 +36,9 @@ class BaseConfig(BaseModel):
 
     encoder: EncoderTrainingConfig = EncoderTrainingConfig.model_validate({"encoder": {}})
     video: VideoTrainingConfig = VideoTrainingConfig.model_validate({})
+    text_to_image: TextToImageTrainingConfig | None = Field(
+        TextToImageTrainingConfig.model_validate({}), description="null makes none"
+    )
 
 
 class PlanConfig(BaseModel):

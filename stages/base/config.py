@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.config import DenoisingConfig, EncoderConfig, VideoConfig, WanConfig
+from models.config import DenoisingConfig, EncoderConfig, TextToImageConfig, VideoConfig, WanConfig
 from stages.config import TrainingConfig
 from stages.rendering.config import RenderingConfig
 
@@ -68,17 +68,25 @@ class VideoTrainingConfig(BaseModel):
 
     video: VideoConfig = WanConfig.model_validate({})
     bank: BankConfig = BankConfig.model_validate(
-        {"rendering": {"size": 32, "supersampling": 4, "views": 48}, "variants": 8, "orbits": 4}
+        {
+            "rendering": {"size": 32, "supersampling": 4, "views": 24, "invented": 4000},
+            "variants": 64,
+            "orbits": 2,
+        }
     )
     autoencoder: TrainingConfig = TrainingConfig.model_validate(
         {"steps": 3500, "batch": 32, "learning_rate": 2e-3, "ema": 0.99, "warmup": 20, "checkpoint_every": 500}
     )
     chroma: float = Field(6.0, ge=0, description="extra weight of colour differences in the autoencoder")
+    general: float = Field(
+        0.25, ge=0, le=1, description="share of clips that are no whole orbit: slower, or the other way round"
+    )
     denoiser: TrainingConfig = TrainingConfig.model_validate(
         {
-            "steps": 14000,
+            "steps": 31500,
             "batch": 8,
             "learning_rate": 1e-3,
+            "muon": 0.01,
             "ema": 0.998,
             "warmup": 50,
             "weight_decay": 0.01,
@@ -86,3 +94,31 @@ class VideoTrainingConfig(BaseModel):
         }
     )
     denoising: DenoisingConfig = DenoisingConfig.model_validate({})
+
+
+class TextToImageTrainingConfig(BaseModel):
+    """The base text-to-image model: image autoencoder, then denoiser and text encoder, on captioned renders."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: TextToImageConfig = TextToImageConfig.model_validate({})
+    rendering: RenderingConfig = RenderingConfig.model_validate(
+        {"size": 32, "supersampling": 4, "views": 4, "variants": 16, "invented": 4000}
+    )
+    """`views` are those of one version of an object, at elevations and azimuths of their own."""
+    own: float = Field(0.2, ge=0, le=1, description="share of images that keep their colours; the caption has no word")
+    unconditional: float = Field(0.1, ge=0, lt=1, description="share of images without a caption, for guidance")
+    autoencoder: TrainingConfig = TrainingConfig.model_validate(
+        {"steps": 900, "batch": 32, "learning_rate": 3e-3, "ema": 0.99, "warmup": 50, "checkpoint_every": 250}
+    )
+    denoiser: TrainingConfig = TrainingConfig.model_validate(
+        {
+            "steps": 5000,
+            "batch": 32,
+            "learning_rate": 2e-3,
+            "ema": 0.998,
+            "warmup": 100,
+            "weight_decay": 0.01,
+            "checkpoint_every": 250,
+        }
+    )

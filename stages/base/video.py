@@ -22,7 +22,7 @@ from stages.base.config import VideoTrainingConfig
 from stages.base.views import render_bank
 from stages.seeds import sample_seed, torch_generator
 from stages.training import fit
-from stages.video.clips import draw_clips
+from stages.video.clips import draw_clips, draw_motions
 from stages.video.denoising import denoising_loss, encoded
 
 
@@ -49,7 +49,7 @@ def train_video(
         return clips[torch.arange(len(clips)), some]
 
     def draw(generator: torch.Generator, _: int) -> Float[Tensor, "n f 3 s s"]:
-        return draw_clips(rings, config.denoiser.batch, frames, generator, mirror=True)
+        return draw_motions(rings, config.denoiser.batch, frames, generator, general=config.general)
 
     def train(part: nn.Module, loss: Any, draw: Any, name: str) -> pl.DataFrame:
         model.requires_grad_(False)

@@ -24,12 +24,19 @@ CREATOR, LICENCE = "Orbitforge", "CC0-1.0"
 """A creator of the training split, as `stages.objects.splits` has it."""
 
 
+KINDS = {"vessel": "vase", "panel": "picture frame", "heap": "sculpture"}
+"""What people call some of the kinds below."""
+
+
 @dataclass
 class Assembly:
     """Parts of one object in its own units, z up, with a palette to colour them from."""
 
     rng: np.random.Generator
     parts: list[trimesh.Trimesh] = field(default_factory=list)
+    kind: str = "object"
+    details: list[str] = field(default_factory=list)
+    """what there is to say of it, in the words of the prompts' vocabulary"""
 
     def __post_init__(self) -> None:
         base = self.rng.uniform(0.05, 0.95, 3)
@@ -73,8 +80,22 @@ class Assembly:
         self.add(trimesh.creation.revolve(profile, sections=16), at, colour)
 
 
+@dataclass(frozen=True)
+class Invention:
+    """A mesh, what it is ("chair") and what it has ("round legs")."""
+
+    mesh: trimesh.Trimesh
+    kind: str
+    details: tuple[str, ...]
+
+
 def invent(seed: np.random.Generator) -> trimesh.Trimesh:
     """One object with vertex colours, y up as mesh files are, of a kind drawn by the generator."""
+    return invention(seed).mesh
+
+
+def invention(seed: np.random.Generator) -> Invention:
+    """The same object with words for it."""
     kinds: tuple[Callable[[Assembly], None], ...] = (
         table,
         chair,
@@ -92,10 +113,12 @@ def invent(seed: np.random.Generator) -> trimesh.Trimesh:
         heap,
     )
     assembly = Assembly(seed)
-    kinds[seed.integers(len(kinds))](assembly)
+    kind = kinds[seed.integers(len(kinds))]
+    assembly.kind = KINDS.get(kind.__name__, kind.__name__)
+    kind(assembly)
     mesh = cast(trimesh.Trimesh, trimesh.util.concatenate(assembly.parts))
     mesh.vertices = mesh.vertices[:, [0, 2, 1]] * (1, 1, -1)
-    return mesh
+    return Invention(mesh, assembly.kind, tuple(dict.fromkeys(assembly.details)))
 
 
 def table(a: Assembly) -> None:
@@ -103,12 +126,14 @@ def table(a: Assembly) -> None:
     width, depth, height, thick = u(0.6, 2.0), u(0.5, 1.0), u(0.3, 1.0), u(0.02, 0.12)
     if a.rng.random() < 0.25:
         a.add(trimesh.creation.cylinder(width / 2, thick, sections=24), (0, 0, height), 0)
+        a.details.append("a round top")
         depth = width
         spread = 0.6
     else:
         a.box((width, depth, thick), (0, 0, height), 0)
         spread = u(0.75, 0.97)
     if a.rng.random() < 0.2:  # one column on a foot
+        a.details.append("one column")
         a.rod((0, 0, 0), (0, 0, height), u(0.06, 0.2), 1, round_=True)
         a.add(trimesh.creation.cylinder(u(0.2, 0.35), 0.05, sections=20), (0, 0, 0.02), 1)
         return
@@ -116,6 +141,7 @@ def table(a: Assembly) -> None:
     if a.rng.random() < 0.4:
         a.box((width * spread, depth * spread, u(0.05, 0.25)), (0, 0, height - 0.12), 1)
     if a.rng.random() < 0.25:
+        a.details.append("a lower shelf")
         a.box((width * spread, depth * spread, 0.04), (0, 0, height * u(0.15, 0.5)), None)
 
 
@@ -128,7 +154,9 @@ def chair(a: Assembly) -> None:
     rear = -depth / 2 + 0.03
     style = a.rng.random()
     if back < 0.12:
+        a.kind = "stool"
         return
+    a.details.append("a solid back" if style < 0.5 else "a slatted back")
     if style < 0.5:
         panel = (width * u(0.7, 1), u(0.02, 0.1), back)
         a.box(panel, (0, rear - lean / 2, seat + back / 2), None, _about_x(lean / back))
@@ -143,6 +171,7 @@ def chair(a: Assembly) -> None:
         for height in np.linspace(0.45, 1, a.rng.integers(1, 4)):
             a.box((width, 0.04, u(0.05, 0.2)), (0, rear - lean * height, seat + back * height), 1)
     if a.rng.random() < 0.35:
+        a.details.append("armrests")
         for x in (-width / 2, width / 2):
             a.box((0.05, depth * 0.9, 0.05), (x, 0, seat + 0.22), 1)
             a.rod((x, depth * 0.4, seat), (x, depth * 0.4, seat + 0.22), 0.04, 1, round_=False)
@@ -153,7 +182,9 @@ def sofa(a: Assembly) -> None:
     width, depth, seat, back, arm = u(0.8, 2.2), u(0.7, 1.0), u(0.3, 0.45), u(0.3, 0.5), u(0.1, 0.25)
     a.box((width, depth, seat), (0, 0, seat / 2 + 0.05), 0)
     a.box((width, arm, back), (0, -depth / 2 + arm / 2, seat + back / 2), 0)
+    a.details.append("cushions")
     if a.rng.random() < 0.8:
+        a.details.append("armrests")
         for x in (-width / 2 + arm / 2, width / 2 - arm / 2):
             a.box((arm, depth, u(0.15, 0.3)), (x, 0, seat + 0.12), 0)
     count = int(a.rng.integers(1, 4))
@@ -167,7 +198,9 @@ def bed(a: Assembly) -> None:
     width, length, height = u(0.9, 1.9), u(1.8, 2.2), u(0.2, 0.5)
     a.box((width, length, height * 0.5), (0, 0, height * 0.4), 0)
     a.box((width * 0.96, length * 0.97, height * 0.5), (0, 0, height * 0.9), 3)
+    a.details.append("pillows")
     if a.rng.random() < 0.8:
+        a.details.append("a headboard")
         a.box((width, 0.06, u(0.5, 1.2)), (0, -length / 2, 0.4), 0)
     if a.rng.random() < 0.4:
         a.box((width, 0.06, u(0.3, 0.6)), (0, length / 2, 0.25), 0)
@@ -183,6 +216,7 @@ def cabinet(a: Assembly) -> None:
     if legs > 0.05:
         _legs(a, width * 0.9, depth * 0.9, legs)
     columns, rows = int(a.rng.integers(1, 4)), int(a.rng.integers(1, 5))
+    a.details.append("drawers" if rows > 2 else "doors")
     for x in (np.arange(columns) + 0.5) / columns - 0.5:
         for z in (np.arange(rows) + 0.5) / rows:
             face = (width / columns * 0.9, 0.03, height / rows * 0.9)
@@ -201,6 +235,7 @@ def shelf(a: Assembly) -> None:
     for z in np.linspace(thick, height - thick, levels):
         a.box((width, depth, thick), (0, 0, z), 0)
         if a.rng.random() < 0.5:
+            a.details.append("books")
             some = width * u(0.2, 0.8)
             a.box(
                 (some, depth * 0.7, height / levels * u(0.3, 0.8)),
@@ -208,6 +243,7 @@ def shelf(a: Assembly) -> None:
                 None,
             )
     if a.rng.random() < 0.6:
+        a.details.append("a solid back")
         a.box((width, 0.02, height), (0, -depth / 2, height / 2), 1)
 
 
@@ -217,12 +253,14 @@ def lamp(a: Assembly) -> None:
     a.add(trimesh.creation.cylinder(u(0.1, 0.25), u(0.02, 0.08), sections=20), (0, 0, 0.03), 0)
     a.rod((0, 0, 0), (0, 0, height), u(0.02, 0.08), 1, round_=True)
     tall = u(0.15, 0.45)
+    a.details.append("a wide shade" if radius > 0.26 else "a narrow shade")
     a.lathe(np.array([[0, 0], [radius, 0], [radius * u(0.4, 1), tall], [0, tall]]), (0, 0, height - tall / 2), 3)
 
 
 def vessel(a: Assembly) -> None:
     a.lathe(_profile(a.rng, a.rng.uniform(0.4, 1.4)), (0, 0, 0), 0)
     if a.rng.random() < 0.3:
+        a.details.append("a handle")
         ring = trimesh.creation.torus(0.2, 0.04, major_sections=16, minor_sections=6)
         a.add(ring, (0.45, 0, 0.4), 1, _about_x(np.pi / 2))
 
@@ -231,8 +269,10 @@ def plant(a: Assembly) -> None:
     u, rng = a.rng.uniform, a.rng
     pot, wide = u(0.15, 0.5), u(0.15, 0.4)
     if rng.random() < 0.7:
+        a.details.append("a round pot")
         a.lathe(np.array([[0, 0], [wide * 0.7, 0], [wide, pot], [0, pot]]), (0, 0, 0), 3)
     else:
+        a.details.append("a square pot")
         a.box((wide * u(2, 5), wide * 2, pot), (0, 0, pot / 2), 3)
     a.palette[:2] = np.clip(np.array([u(0, 0.4), u(0.3, 0.8), u(0, 0.3)]) + rng.normal(0, 0.05, (2, 3)), 0, 1)
     tall = pot + u(0, 0.8)
@@ -240,10 +280,12 @@ def plant(a: Assembly) -> None:
         a.rod((0, 0, pot), (0, 0, tall), 0.05, 4, round_=True)
     reach = u(0.25, 0.7)
     if rng.random() < 0.4:
+        a.details.append("round leaves")
         for _ in range(int(rng.integers(3, 9))):
             ball = trimesh.creation.icosphere(1, radius=reach * u(0.3, 0.7))
             a.add(ball, tuple(np.array((0, 0, tall)) + rng.normal(0, reach * 0.4, 3)), int(rng.integers(2)))
         return
+    a.details.append("long leaves")
     for _ in range(int(rng.integers(8, 30))):
         direction = rng.normal(0, 1, 3) + np.array((0, 0, u(0, 1.2)))
         direction /= np.linalg.norm(direction)
@@ -268,8 +310,10 @@ def appliance(a: Assembly) -> None:
     u, rng = a.rng.uniform, a.rng
     size = (u(0.4, 1.0), u(0.4, 1.0), u(0.3, 1.2))
     if rng.random() < 0.3:
+        a.details.append("a round body")
         a.add(trimesh.creation.cylinder(size[0] / 2, size[2], sections=20), (0, 0, size[2] / 2), 0)
     else:
+        a.details.append("a square body")
         a.box(size, (0, 0, size[2] / 2), 0)
     for _ in range(int(rng.integers(1, 5))):
         small = rng.uniform(0.1, 0.7, 3) * size
@@ -311,6 +355,7 @@ def _legs(a: Assembly, width: float, depth: float, height: float) -> None:
         for x in (-width / 2, width / 2):
             a.box((thick, depth, height), (x, 0, height / 2), 1)
         return
+    a.details.append("round legs" if round_ else "square legs")
     corners = [(x * width / 2, y * depth / 2) for x in (-1, 1) for y in (-1, 1)]
     for x, y in corners:
         a.rod((x * (1 + splay), y * (1 + splay), 0), (x, y, height), thick, 1, round_=round_)

@@ -9,12 +9,15 @@ import polars as pl
 from stages.objects.sources import COLUMNS, PROMPTS
 from stages.objects.splits import TRAIN
 
+DEFORMED = ", deformed and recoloured"
+"""How the text of a prompt ends whose first frame is a render."""
+
 
 def make_prompts(objects: pl.DataFrame, count: int, shard_size: int) -> pl.DataFrame:
     """`count` prompts over the training objects of `objects`, in turn, `shard_size` a shard.
 
-    Until a text-to-image model draws the first frame, it is a render of the named object, deformed and
-    recoloured by `seed`; the text says so, and licence and creator are those of the object.
+    The first frame is a render of the named object, deformed and recoloured by `seed`, unless the preset has it drawn
+    from text; the text says so, and licence and creator are those of the object.
     """
     training = objects.filter(pl.col("split") == TRAIN).to_dicts()
     if not training:
@@ -25,7 +28,7 @@ def make_prompts(objects: pl.DataFrame, count: int, shard_size: int) -> pl.DataF
         {
             "id": i,
             "shard": shards[i],
-            "text": f"{parent['caption']}, deformed and recoloured",
+            "text": f"{parent['caption']}{DEFORMED}",
             "object": parent["id"],
             "file": parent["file"],
             "md5": parent["md5"],

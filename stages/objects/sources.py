@@ -33,6 +33,11 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     PROMPTS: ("id", "shard", "text", "object", "file", "md5", "seed", "licence", "creator"),
 }
+OPTIONAL: Mapping[str, tuple[str, ...]] = {OBJECTS: (), PROMPTS: ("source",)}
+"""Columns that older tables lack. A prompt without an object has no file: its first frame is drawn from its text."""
+
+
+FILLED_BY: Mapping[str, str] = {OBJECTS: "`orbitforge import`", PROMPTS: "`orbitforge prompts`"}
 
 
 class SourceError(InputError):
@@ -43,7 +48,7 @@ def read_table(data: Path, config: SourceConfig, name: str) -> pl.DataFrame:
     """The rows of `objects` or `prompts` that the preset uses, in table order.
 
     `data` is the data folder. `file` is relative to the source folder. Raises SourceError for a table that is
-    missing, lacks a column, repeats an id or has empty cells in id, shard or file.
+    missing, is empty, lacks a column, repeats an id or has empty cells in id or shard, or in file and text alike.
     """
     path = data / config.folder / f"{name}.parquet"
     if not path.is_file():
@@ -52,9 +57,14 @@ def read_table(data: Path, config: SourceConfig, name: str) -> pl.DataFrame:
     lacking = [column for column in COLUMNS[name] if column not in table.columns]
     if lacking:
         raise SourceError(f"{path} lacks the columns {lacking}; it has {table.columns}")
-    table = table.select(COLUMNS[name])
+    table = table.select(*COLUMNS[name], *(column for column in OPTIONAL[name] if column in table.columns))
+    if table.is_empty():
+        raise SourceError(f"{path} holds no rows; fill it with {FILLED_BY[name]}")
     for column in ("id", "shard", "file"):
-        if empty := table[column].null_count():
+        lacks = pl.col(column).is_null()
+        if column == "file" and name == PROMPTS:
+            lacks &= pl.col("object").is_not_null() | pl.col("text").is_null()
+        if empty := table.select(lacks.sum()).item():
             raise SourceError(f"{path}: {empty} of {len(table)} rows have no {column}; every row needs one")
     if len(repeated := table.filter(pl.col("id").is_duplicated())["id"].unique().sort()):
         raise SourceError(f"{path}: {len(repeated)} ids occur twice, first {repeated[0]!r}; make them unique")

@@ -155,7 +155,7 @@ def train_classifier(
     rows = pl.DataFrame([row for row, _ in judged], schema=SCHEMA)
     certain = (rows["verdict"] != UNSURE).to_numpy()
     good = (rows["verdict"] == GOOD).to_numpy()[certain]
-    groups = rows["object"].to_numpy()[certain]
+    groups = rows["object"].fill_null(rows["clip"]).to_numpy()[certain]  # clips drawn from text show no known object
     folds = min(config.classifier.folds, len(set(groups)))
     if good.all() or not good.any() or folds < 2:
         raise InputError(

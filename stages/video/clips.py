@@ -46,19 +46,32 @@ def places(
 
 
 def draw_clips(
-    rings: UInt8[Tensor, "o v h w 4"], count: int, frames: int, generator: torch.Generator, *, mirror: bool = False
+    rings: UInt8[Tensor, "o v h w 4"], count: int, frames: int, generator: torch.Generator
 ) -> Float[Tensor, "n f 3 h w"]:
-    """Random rings at random starts; with `mirror`, half of them left to right.
+    """Random rings at random starts."""
+    orbit, view = places(rings, count, frames, generator)
+    return on_white(rings[orbit[:, None], view])
 
-    A mirrored object is circled the same way round when the mirrored frames are played backwards.
+
+def draw_motions(
+    rings: UInt8[Tensor, "o v h w 4"], count: int, frames: int, generator: torch.Generator, *, general: float
+) -> Float[Tensor, "n f 3 h w"]:
+    """The same, a share of them moving otherwise than once around: slower, or backwards; half of all mirrored.
+
+    A mirrored object is circled the same way round when the mirrored frames of an orbit are played backwards.
     """
     orbit, view = places(rings, count, frames, generator)
+    stride = rings.shape[1] // frames
+    others = torch.tensor([step for step in range(-stride, stride) if step])
+    step = others[torch.randint(len(others), (count,), generator=generator)]
+    step = torch.where(torch.rand(count, generator=generator) < general, step, stride)
+    view = (view[:, :1] + step[:, None] * torch.arange(frames)) % rings.shape[1]
     clips = on_white(rings[orbit[:, None], view])
-    if mirror:
-        flip = torch.rand(count, generator=generator) < 0.5
-        backwards = -torch.arange(frames) % frames
-        clips = torch.where(flip[:, None, None, None, None], clips[:, backwards].flip(-1), clips)
-    return clips
+    flip = torch.rand(count, generator=generator) < 0.5
+    whole = step.abs() == stride
+    backwards = -torch.arange(frames) % frames
+    clips = torch.where((flip & whole)[:, None, None, None, None], clips[:, backwards].flip(-1), clips)
+    return torch.where((flip & ~whole)[:, None, None, None, None], clips.flip(-1), clips)
 
 
 def read_rings(manifest: pl.DataFrame, shards: Path, split: str) -> UInt8[Tensor, "o v h w 4"]:

@@ -19,7 +19,7 @@ from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
 from stages.rendering.views import render_shard
 from stages.shards import read_shard
-from stages.video.clips import draw_clips, ring_clips
+from stages.video.clips import draw_motions, ring_clips
 from stages.video.config import VideoFinetuneConfig
 from stages.video.figures import clip_figures
 from stages.video.finetune import finetune
@@ -50,7 +50,7 @@ def test_a_clip_takes_evenly_spaced_views_from_any_start(orbits: torch.Tensor) -
 
 def test_a_mirrored_clip_turns_the_same_way(orbits: torch.Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
-    clips = draw_clips(orbits, 64, 8, generator, mirror=True)
+    clips = draw_motions(orbits, 64, 8, generator, general=0.0)
     red = clips[:, :, 0].amin((-1, -2)) * 255
     mirrored = clips[:, 0, 0, 0, 0] == 1
     assert 10 < mirrored.sum() < 54

@@ -119,11 +119,14 @@ def shard(item: tuple[str, str], report: Callable[[dict[str, Any]], None]) -> tu
 
 def ours_apart(home: Path) -> dict[str, float]:
     """Shards by two workers, each of which made a clip before."""
+    from orchestration.resources.engines.config import EngineConfig
     from orchestration.resources.shards import map_shards
 
     names = ["warm0", "warm1", *map(str, range(SHARDS))]
     times: list[tuple[float, float]] = []
-    for (_, name), result in map_shards(shard, [(str(home), name) for name in names], workers=2):
+    for (_, name), result in map_shards(
+        shard, [(str(home), name) for name in names], EngineConfig.model_validate({"workers": 2})
+    ):
         if isinstance(result, Exception):
             raise result
         if not name.startswith("warm"):
@@ -139,7 +142,7 @@ def plain_apart(home: Path, threads: int) -> dict[str, float]:
     from diffusers import StableVideoDiffusionPipeline
     from PIL import Image
 
-    from stages.corpus.generate import first_frame
+    from stages.corpus.first_frames import first_frame
     from stages.seeds import torch_generator
     from stages.shards import composite
 
