@@ -178,6 +178,22 @@ def reconstruct(
     reconstruct_command(image, output, video)
 
 
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to make: 'a red chair'.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the .glb goes.")],
+    video: Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Where the drawn picture goes, a .png.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another one draws another picture.")] = 0,
+    preset: PresetOption = None,
+) -> None:
+    """Turn a sentence into a 3D asset: text to image, image to 3D."""
+    _prepare(preset)
+    from orchestration.cli.generate import generate_command
+
+    generate_command(prompt, output, video, picture, seed)
+
+
 SourcesArgument = Annotated[
     list[str],
     typer.Argument(metavar="SOURCE...", help="A folder of meshes, a .sh3f library, objaverse:COUNT or :UIDS.txt."),

@@ -187,6 +187,13 @@ def test_an_unknown_bench_names_the_known(project):
     assert invoke("bench", "list").exit_code == 0
 
 
+def test_generate_says_what_it_lacks(project):
+    assert "the prompt has 0 characters" in refused("generate", "  ", "-o", "chair.glb")
+    assert "the prompt has 10000 characters" in refused("generate", "x" * 10000, "-o", "chair.glb")
+    assert "should end in .png" in refused("generate", "a red chair", "-o", "chair.glb", "--picture", "chair.jpg")
+    assert "text_to_image" in refused("generate", "a red chair", "-o", "chair.glb")
+
+
 def test_reconstruct_says_what_it_lacks(project):
     assert "orbitforge run --preset tiny" in refused("reconstruct", "chair.png", "-o", "chair.glb")
     model = project / "data" / "tiny" / "lrm_finetuned"
