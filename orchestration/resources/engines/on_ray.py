@@ -18,11 +18,17 @@ from orchestration import paths
 from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.engines.tries import Function, Tries, Try, WorkerDiedError
-from orchestration.telemetry import SILENT
+from orchestration.telemetry import SILENT, silence
 from stages.sandbox import portable
 
 AHEAD = 2
 """Tasks handed in for each CPU of the cluster: the next one is there when one ends, and an autoscaler sees demand."""
+
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, a cluster that Ray starts listens on loopback alone, on Linux too. Read when Ray is imported.
+
+Such a cluster ends with this process, however that ends; after a kill two idle helpers of Ray's stay for a minute.
+"""
 
 
 def run(function: Function, tries: Tries, engine: EngineConfig, models: bool) -> Iterator[tuple[Any, Any]]:
@@ -90,8 +96,9 @@ def _serve(function: Function, item: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _connected(engine: EngineConfig) -> ModuleType:
-    if engine.address is None:  # Ray reads it when it is imported; servers then listen on loopback alone
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    silence()
+    if engine.address is None:
+        os.environ.setdefault(LOOPBACK, "0")
     try:
         import ray
         import ray.exceptions
@@ -105,7 +112,7 @@ def _connected(engine: EngineConfig) -> ModuleType:
             else:
                 del quiet["include_dashboard"]  # the cluster's own choice
                 ray.init(engine.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except Exception as error:  # a node that does not come up is a plain Exception of Ray's
             where = f"no Ray cluster at {engine.address}" if engine.address else "Ray did not start here"
             raise OrbitforgeError(f"{where}: {' '.join(str(error).split())}") from None
     return ray
