@@ -23,7 +23,7 @@ SNAPSHOT = {
     "rendered_views": ("rendering", "objects", "source_objects"),
     "rendered_manifest": ("rendering", None, "rendered_views"),
     "video_model": ("video", None, "base_models rendered_manifest"),
-    "synthetic_corpus": ("video", "prompts", "prompts video_model"),
+    "synthetic_corpus": ("video", "prompts", "base_models prompts video_model"),
     "elevation_estimator": ("quality", None, "base_models rendered_manifest"),
     "quality_classifier": ("quality", None, "base_models human_labels"),
     "quality_labels": (

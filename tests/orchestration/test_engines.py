@@ -80,7 +80,7 @@ def generate(shard: Shard, report: Report) -> dict[str, str]:
         Work(
             asset="synthetic_corpus",
             shard=shard.name,
-            inputs={"prompts": shard.inputs, "video_model": shard.model},
+            inputs={"prompts": shard.inputs, "video_model": shard.model, "base_models": shard.model.parent},
             output=output,
             scratch=scratch,
             preset=load_preset("nano"),

@@ -40,6 +40,7 @@ def test_nothing_was_made(world: World):
         "data_version": None,
         "why": ["was never made (2 of 2 shards)"],
         "shards": {"total": 2, "fresh": 0, "stale": 0, "missing": 2, "failed": 0},
+        "progress": None,
     }
     assert why(world, "manifest") == ["was never made", "upstream views is missing in 2 shards"]
 
