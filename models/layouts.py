@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import load_weights
 
-PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl")
+PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth", "*.pkl", "*.pickle")
 
 
 def read_part(part: nn.Module, folder: Path) -> None:

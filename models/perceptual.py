@@ -7,12 +7,11 @@ place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,17 +39,16 @@ class TokenDistance(nn.Module):
 class Lpips(nn.Module):
     """LPIPS itself with VGG-16; its linear heads come with torchmetrics."""
 
-    def __init__(self, backbone: Path) -> None:
-        """`backbone` holds torchvision's VGG-16 as safetensors (`features.0.weight`, ...). Raises ValueError naming the
-        first wrong keys."""
+    def __init__(self, backbone: Mapping[str, Tensor], source: str) -> None:
+        """`backbone` is torchvision's VGG-16 (`features.0.weight`, ...), from the file `source`. Raises ValueError
+        naming the first wrong keys."""
         from torchmetrics.functional.image.lpips import _LPIPS
 
         super().__init__()
         self.net = _LPIPS(net="vgg", pnet_rand=True).requires_grad_(False).eval()
-        own = {f"features.{name.split('.', 1)[1]}": tensor for name, tensor in load_file(backbone).items()
-               if name.startswith("features.")}  # fmt: skip
         names = {f"features.{name.split('.', 1)[1]}": name for name in self.net.net.state_dict()}
-        load_weights(self.net.net, {names.get(key, key): tensor for key, tensor in own.items()}, str(backbone))
+        own = {names.get(key, key): tensor for key, tensor in backbone.items() if key.startswith("features.")}
+        load_weights(self.net.net, own, source)
 
     def forward(self, a: Float[Tensor, "n 3 h w"], b: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
         """Of RGB images in 0..1, at least 16 pixels a side; gradients reach both."""

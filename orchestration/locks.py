@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,15 +13,20 @@ from orchestration.errors import plain_errors
 
 
 @contextmanager
-def locked(path: Path, *, note: str = "", waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold the lock file `path`; waits while another process does, after telling `waiting` what its note says."""
+def locked(path: Path, *, note: str | None = None, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold the lock file `path`; waits while another process does, after telling `waiting` what its note says: which
+    process of which machine, or `note`."""
     descriptor = _acquire(path, waiting)
     try:
         os.truncate(descriptor, 0)
-        os.pwrite(descriptor, note.encode(), 0)
+        os.pwrite(descriptor, (this_process() if note is None else note).encode(), 0)
         yield
     finally:
         os.close(descriptor)
+
+
+def this_process() -> str:
+    return f"pid {os.getpid()} on {platform.node()}"
 
 
 def holder(path: Path) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +12,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
 from orchestration.lineage.ledger import File, Input, Row, now
 from orchestration.lineage.sources import observe
+from orchestration.locks import this_process
 from orchestration.resources.store import object_path
 from orchestration.steps import Make, Report, Source, Step, Work
 from orchestration.versions import asset_seed, code_version, config_of
@@ -151,7 +150,7 @@ def perform(
     Raises what the stage raises, and OrbitforgeError when the code was edited meanwhile.
     """
     scratch, metrics = task.scratch, {}
-    note = f"{task.preset.name} pid {os.getpid()} on {platform.node()}"
+    note = f"{task.preset.name} {this_process()}"
 
     def tell(event: dict[str, Any]) -> None:
         metrics.update(event.get("metrics", {}))

@@ -9,16 +9,20 @@ from orchestration import paths, pipeline
 from orchestration.cli.reconstruct import reconstruct_command
 from orchestration.errors import OrbitforgeError
 
-LONGEST = 400  # characters, as prompts of a table
-
 
 def generate_command(prompt: str, output: Path, video: Path | None, picture: Path | None, seed: int) -> None:
     """Draw the prompt with the preset's text-to-image model, reconstruct the picture; keep the picture if asked to."""
-    prompt = prompt.strip()
-    if not prompt or len(prompt) > LONGEST or not prompt.isprintable():
+    import polars as pl
+
+    from stages.prompts.screen import ScreenConfig, read_unsafe, screened
+
+    kept, refused = screened(pl.DataFrame({"text": [prompt]}), ScreenConfig.model_validate({}), read_unsafe())
+    for row in refused.to_dicts():
         raise OrbitforgeError(
-            f"the prompt has {len(prompt)} characters; give 1 to {LONGEST} printable ones: 'a red chair'"
+            f"the prompt has {len(row['text'])} characters and is refused: {row['reason']}"
+            f"{f' ({detail})' if (detail := row['detail']) else ''}; say what to make: 'a red chair'"
         )
+    prompt = kept["text"][0]
     if picture and picture.suffix != ".png":
         raise OrbitforgeError(f"{picture} should end in .png; that is what is written")
     from PIL import Image

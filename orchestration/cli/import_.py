@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestration.cli.quarantined import tell_quarantined
 from orchestration.errors import plain_errors
 from orchestration.locks import locked
 from stages.errors import InputError
@@ -44,7 +43,7 @@ def import_command(
     columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with (
         plain_errors(f"writing {folder}"),
-        locked(folder / ".lock", note=f"pid {os.getpid()} on {platform.node()}", waiting=wait),
+        locked(folder / ".lock", waiting=wait),
         tempfile.TemporaryDirectory(prefix="orbitforge-") as scratch,
         Progress(*columns, console=console) as progress,
     ):
@@ -62,8 +61,7 @@ def import_command(
             limits=limits,
             report=lambda event: progress.update(bar, completed=event["step"], description=event["message"]),
         )
-    for reason, count in intake.quarantined.items():
-        console.print(f"quarantined {count}: {reason}", style="yellow", highlight=False)
+    tell_quarantined(console, intake.quarantined)
     console.print(
         f"{folder}: {intake.objects} objects, {intake.taken} of them from this import",
         style="bold green",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +11,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestration import paths
+from orchestration.cli.quarantined import tell_quarantined
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.ledger import IMPORTED, Ledger, Row, now
 from orchestration.lineage.people import named_person
@@ -50,9 +49,13 @@ def import_clips_command(
     columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     output.mkdir(parents=True, exist_ok=True)
     started = now()
+
+    def wait(who: str) -> None:
+        console.print(f"another process ({who}) imports into {output}; waiting for it", style="yellow")
+
     with (
         plain_errors(f"writing {output}"),
-        locked(output / ".lock", note=f"pid {os.getpid()} on {platform.node()}"),
+        locked(output / ".lock", waiting=wait),
         Progress(*columns, console=console) as progress,
     ):
         bar = progress.add_task("", total=None)
@@ -75,8 +78,7 @@ def import_clips_command(
     if as_json:
         facts = {"clips": intake.clips, "taken": intake.taken, "shards": intake.shards}
         typer.echo(json.dumps(facts | {"quarantined": intake.quarantined}))
-    for reason, count in intake.quarantined.items():
-        console.print(f"quarantined {count}: {reason}", style="yellow", highlight=False)
+    tell_quarantined(console, intake.quarantined)
     console.print(
         f"{output}: {intake.clips} clips, {intake.taken} of them from this import",
         style="bold green",

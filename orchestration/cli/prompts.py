@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from pathlib import Path
 
 import polars as pl
 import typer
 from rich.console import Console
 
+from orchestration.cli.quarantined import tell_quarantined
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from stages.objects.invented import CREATOR, LICENCE
 from stages.prompts.build import compose
 from stages.prompts.screen import UNSAFE, ScreenConfig, read_unsafe, screened
-from stages.prompts.table import SOURCE, grown, keys, read_prompts, read_texts, write_table
+from stages.prompts.table import SOURCE, grown, keys, read_prompts, read_texts
 from stages.prompts.vocabulary import DEFAULT, read_vocabulary
+from stages.tables import write_table
 
 ENDINGS = (".parquet", ".csv")
 
@@ -42,9 +42,13 @@ def prompts_command(
     if output.suffix.lower() not in ENDINGS:
         raise OrbitforgeError(f"{output} should end in {' or '.join(ENDINGS)}")
     words, config = read_unsafe(unsafe or UNSAFE), ScreenConfig(longest=longest)
-    note = f"pid {os.getpid()} on {platform.node()}"
     output.parent.mkdir(parents=True, exist_ok=True)
-    with plain_errors(f"writing {output}"), locked(output.with_name(f".{output.name}.lock"), note=note):
+    console = Console(stderr=True)
+
+    def wait(who: str) -> None:
+        console.print(f"another process ({who}) writes {output}; waiting for it", style="yellow")
+
+    with plain_errors(f"writing {output}"), locked(output.with_name(f".{output.name}.lock"), waiting=wait):
         before = read_prompts(output)
         if table is not None:
             fresh = read_texts(table, licence=licence, creator=creator)
@@ -66,9 +70,7 @@ def prompts_command(
     counts = dict(refused.group_by("reason").len().sort("reason").iter_rows()) if len(refused) else {}
     if as_json:
         typer.echo(json.dumps({"prompts": len(after), "new": len(kept), "quarantined": counts}))
-    console = Console(stderr=True)
-    for reason, number in counts.items():
-        console.print(f"quarantined {number}: {reason}", style="yellow", highlight=False)
+    tell_quarantined(console, counts)
     console.print(
         f"{output}: {len(after)} prompts, {len(kept)} of them new", style="bold green", soft_wrap=True, highlight=False
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from orchestration.cli.quarantined import tell_quarantined
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from orchestration.presets.schema import load_preset
@@ -33,6 +33,7 @@ from stages.rendering.overview import overview
 from stages.rendering.rasterise import cuda, on_cuda
 from stages.rendering.views import render_shard
 from stages.sandbox import STOPPED, Limits
+from stages.tables import write_table
 
 LOCK, UNFINISHED, UNPACKED = ".lock", ".unfinished", ".unpacked"
 CODE = ("stages.rendering.views",)
@@ -95,7 +96,7 @@ def render_command(
 
     with (
         plain_errors(f"writing {output}"),
-        locked(output / LOCK, note=f"pid {os.getpid()} on {platform.node()}", waiting=wait),
+        locked(output / LOCK, waiting=wait),
     ):
         (output / UNPACKED).mkdir(parents=True, exist_ok=True)
         items = [item for collection in collections for item in collection.items(output / UNPACKED)]
@@ -103,7 +104,7 @@ def render_command(
             raise OrbitforgeError(f"{', '.join(sources)}: no mesh there; .glb, .gltf, .obj, .ply, .stl, .sh3f are read")
         known = known_shards(output / "objects.parquet")
         rows = collection_rows(screened(items, licences), shard_size, known, limits)
-        _write(rows.drop("file"), output / "objects.parquet")  # where a file lay is nobody's business later
+        write_table(rows.drop("file"), output / "objects.parquet")  # where a file lay is nobody's business later
         jobs = _jobs(rows, output, config, seed, limits)
         waiting = [job for job in jobs if not job.done()]
         if len(waiting) < len(jobs):
@@ -207,11 +208,4 @@ def _print(console: Console, manifest: pl.DataFrame, output: Path) -> None:
     console.print(f"rendered {told['objects']} objects, {told['views']} views, into {output}", style="bold green")
     if told["duplicates"]:
         console.print(f"{told['duplicates']} of them have the shape of another: see duplicate_of in manifest.parquet")
-    for reason, count in told["reasons"].items():
-        console.print(f"quarantined {count}: {reason}", style="yellow", highlight=False)
-
-
-def _write(table: pl.DataFrame, path: Path) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    table.write_parquet(unfinished)
-    unfinished.replace(path)
+    tell_quarantined(console, told["reasons"])

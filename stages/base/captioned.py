@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-import trimesh
 from jaxtyping import Float, Float64, Int64, UInt8
 from torch import Tensor
 
 from models.camera import Camera
-from stages.base.views import training_rows
-from stages.objects.invented import INVENTED, invention
+from stages.base.views import Thing, things, training_rows
+from stages.objects.invented import INVENTED
 from stages.prompts.vocabulary import SLOTS, Vocabulary, slots, with_articles
 from stages.rendering.config import RenderingConfig
-from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
+from stages.rendering.mesh import Mesh
 from stages.rendering.rasterise import render
 from stages.rendering.variants import draw_scale
 from stages.seeds import numpy_generator
@@ -65,44 +64,28 @@ def render_pictures(
     rgba: list[UInt8[np.ndarray, "v s s 4"]] = []
     kinds: list[str] = []
     details: list[tuple[str, ...]] = []
-    for mesh, kind, parts, rng in _things(objects, meshes, rendering, seed, report):
-        turns = zip(
-            rng.uniform(*rendering.elevation, rendering.views), rng.uniform(0, 360, rendering.views), strict=True
-        )
-        cameras = [Camera.orbit(1, up, rendering.radius, rendering.focal, around).numbers() for up, around in turns]
-        rgba.append(render(mesh, Camera.from_numbers(torch.cat(cameras)), rendering).rgba)
-        kinds.append(kind)
-        details.append(parts)
-    thing = torch.arange(len(rgba)).repeat_interleave(rendering.views)
-    return Pictures(torch.from_numpy(np.concatenate(rgba)), thing, tuple(kinds), tuple(details))
+    for thing in things(training_rows(objects), meshes, rendering, seed, report):
+        for mesh, rng in _versions(thing, rendering, seed):
+            turns = zip(
+                rng.uniform(*rendering.elevation, rendering.views), rng.uniform(0, 360, rendering.views), strict=True
+            )
+            cameras = [Camera.orbit(1, up, rendering.radius, rendering.focal, around).numbers() for up, around in turns]
+            rgba.append(render(mesh, Camera.from_numbers(torch.cat(cameras)), rendering).rgba)
+            kinds.append(kind_of(thing.kind))
+            details.append(thing.details)
+    owner = torch.arange(len(rgba)).repeat_interleave(rendering.views)
+    return Pictures(torch.from_numpy(np.concatenate(rgba)), owner, tuple(kinds), tuple(details))
 
 
-def _things(
-    objects: pl.DataFrame,
-    meshes: Path,
-    rendering: RenderingConfig,
-    seed: int,
-    report: Callable[[dict[str, Any]], None],
-) -> Iterator[tuple[Mesh, str, tuple[str, ...], np.random.Generator]]:
-    rows = training_rows(objects).sort("id").to_dicts()
-    of = len(rows) + rendering.invented
-    for number, row in enumerate(rows):
-        try:
-            mesh = load_mesh(meshes / row["file"], rendering)
-        except MeshError as error:
-            report({"message": f"{row['file']} is left out: {error}"})
-            continue
-        for variant in range(rendering.variants):
-            rng = numpy_generator(seed, row["id"], variant)
-            scale = draw_scale(rng, rendering.stretch)
-            yield mesh.stretched(scale, rendering.fit) if variant else mesh, kind_of(row["caption"]), (), rng
-        report({"step": number + 1, "of": of, "message": f"rendered {row['id']}"})
-    for number in range(rendering.invented):
-        id_ = f"{INVENTED}-{number:05d}"
-        made = invention(numpy_generator(seed, id_))
-        mesh = flatten(trimesh.Scene([made.mesh]), rendering)
-        yield mesh, made.kind, made.details, numpy_generator(seed, id_, "views")
-        report({"step": len(rows) + number + 1, "of": of})
+def _versions(thing: Thing, rendering: RenderingConfig, seed: int) -> Iterator[tuple[Mesh, np.random.Generator]]:
+    """An invented thing as it is, an object in `variants` shapes, the first its own; and the generator of its views."""
+    if thing.id.startswith(INVENTED):
+        yield thing.mesh, numpy_generator(seed, thing.id, "views")
+        return
+    for variant in range(rendering.variants):
+        rng = numpy_generator(seed, thing.id, variant)
+        scale = draw_scale(rng, rendering.stretch)
+        yield thing.mesh.stretched(scale, rendering.fit) if variant else thing.mesh, rng
 
 
 def kind_of(caption: str) -> str:

@@ -23,7 +23,7 @@ from stages.base.views import render_bank
 from stages.seeds import sample_seed, torch_generator
 from stages.training import fit
 from stages.video.clips import draw_clips, draw_motions
-from stages.video.denoising import denoising_loss, encoded
+from stages.video.denoising import encoded
 
 
 def train_video(
@@ -71,7 +71,7 @@ def train_video(
         trained: VideoModel, clips: Float[Tensor, "n f 3 s s"], generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         latents = encoded(trained, clips, config.denoising, generator)
-        return denoising_loss(trained, latents, config.denoising, generator)
+        return trained.loss(*latents, config.denoising, generator)
 
     first = train(
         model.autoencoder, lambda m, batch, _: reconstruction_loss(m, batch, config.chroma), draw_frames, "autoencoder"

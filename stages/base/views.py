@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from models.camera import Camera
 from stages.base.config import BankConfig
-from stages.objects.invented import INVENTED, invent
+from stages.objects.invented import INVENTED, invention
 from stages.objects.splits import TRAIN, split_of
+from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh, MeshError, flatten, load_mesh
 from stages.rendering.rasterise import render
 from stages.rendering.solid import solid
@@ -83,9 +84,9 @@ def render_bank(
     parts: list[tuple[Any, ...]] = []
     spaces: list[UInt8[np.ndarray, " bytes"]] = []
     ids: list[str] = []
-    for id_, mesh in _meshes(training_rows(objects), meshes, config, seed, report):
-        ids.append(id_)
-        for shape, colours, rng in _versions(id_, mesh, config, seed):
+    for thing in things(training_rows(objects), meshes, rendering, seed, report):
+        ids.append(thing.id)
+        for shape, colours, rng in _versions(thing.id, thing.mesh, config, seed):
             for _ in range(config.orbits):
                 elevation, azimuth = rng.uniform(*rendering.elevation), rng.uniform(0, 360)
                 cameras = Camera.orbit(rendering.views, elevation, rendering.radius, rendering.focal, azimuth)
@@ -120,20 +121,34 @@ def render_bank(
     )
 
 
-def _meshes(
-    rows: pl.DataFrame, meshes: Path, config: BankConfig, seed: int, report: Callable[[dict[str, Any]], None]
-) -> Iterator[tuple[str, Mesh]]:
-    """Training objects, then invented ones, each with its id."""
-    of = len(rows) + config.rendering.invented
+class Thing(NamedTuple):
+    """A mesh to learn from: `kind` says what it is ("an oak chair", "chair"), `details` what it has."""
+
+    id: str
+    mesh: Mesh
+    kind: str
+    details: tuple[str, ...]
+
+
+def things(
+    rows: pl.DataFrame,
+    meshes: Path,
+    rendering: RenderingConfig,
+    seed: int,
+    report: Callable[[dict[str, Any]], None],
+) -> Iterator[Thing]:
+    """Training objects, then invented ones. A mesh that cannot be read is reported and left out."""
+    of = len(rows) + rendering.invented
     for number, row in enumerate(rows.sort("id").to_dicts()):
         try:
-            yield row["id"], load_mesh(meshes / row["file"], config.rendering)
+            yield Thing(row["id"], load_mesh(meshes / row["file"], rendering), row["caption"], ())
         except MeshError as error:
             report({"message": f"{row['file']} is left out: {error}"})
         report({"step": number + 1, "of": of, "message": f"rendered {row['id']}"})
-    for number in range(config.rendering.invented):
+    for number in range(rendering.invented):
         id_ = f"{INVENTED}-{number:05d}"
-        yield id_, flatten(trimesh.Scene([invent(numpy_generator(seed, id_))]), config.rendering)
+        made = invention(numpy_generator(seed, id_))
+        yield Thing(id_, flatten(trimesh.Scene([made.mesh]), rendering), made.kind, made.details)
         report({"step": len(rows) + number + 1, "of": of})
 
 

@@ -25,11 +25,12 @@ from stages.objects.collections.item import plain_id, readable
 from stages.objects.sources import assign_shards
 from stages.objects.splits import UNKNOWN
 from stages.prompts.screen import DUPLICATE, ScreenConfig, screened
-from stages.prompts.table import SCHEMA, SOURCE, read_prompts, write_table
+from stages.prompts.table import SCHEMA, SOURCE, read_prompts
 from stages.quality.clips import SYNTHETIC
 from stages.sandbox import Limits, Sandbox, SandboxError
 from stages.seeds import sample_seed
 from stages.shards import Sample, read_shard, write_shard
+from stages.tables import write_table
 
 CLIPS = "clips"
 QUARANTINE: dict[str, type[pl.DataType]] = dict.fromkeys(

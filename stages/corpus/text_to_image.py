@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from models.layouts import PICKLES, weight_files
 from stages.corpus.config import TextToImageUse
 from stages.errors import InputError
 from stages.hashing import file_md5
-
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 class Painter:
@@ -92,9 +91,11 @@ def find_pipeline(home: Path | None, config: TextToImageUse) -> Path:
         raise InputError(
             f"{index} names the pipeline {name!r}, which diffusers does not have; code of others is not run"
         )
-    pickled = sorted(path for path in folder.rglob("*") if path.suffix in PICKLES)
-    if pickled and not list(folder.rglob("*.safetensors")):
-        raise InputError(f"{pickled[0]} is a pickle, which may run code; convert the weights to safetensors")
+    for pickle in sorted(path for pattern in PICKLES for path in folder.rglob(pattern)):
+        try:
+            weight_files(pickle.parent)
+        except ValueError as error:
+            raise InputError(str(error)) from None
     return folder
 
 

@@ -22,6 +22,7 @@ from stages.rendering.loader import sandboxed
 from stages.rendering.mesh import MeshError
 from stages.rendering.preflight import content_md5
 from stages.sandbox import Limits, Sandbox
+from stages.tables import write_table
 
 NOTES = ".intake.jsonl"
 QUARANTINE = {
@@ -83,8 +84,8 @@ def take_in(
     earlier = _table(folder / "quarantine.parquet", QUARANTINE)
     broken = pl.DataFrame(refused, schema=QUARANTINE)
     broken = pl.concat([earlier.filter(~pl.col("id").is_in(handled)), broken]).sort("id")
-    _write(broken, folder / "quarantine.parquet")
-    _write(table, folder / "objects.parquet")
+    write_table(broken, folder / "quarantine.parquet")
+    write_table(table, folder / "objects.parquet")
     counts = broken.group_by("reason").len().sort("len", "reason", descending=[True, False])
     return Intake(len(table), len(records), dict(counts.iter_rows()))
 
@@ -134,9 +135,3 @@ def _notes(path: Path) -> dict[str, dict[str, Any]]:
 
 def _table(path: Path, schema: dict[str, Any]) -> pl.DataFrame:
     return pl.read_parquet(path) if path.is_file() else pl.DataFrame(schema=schema)
-
-
-def _write(table: pl.DataFrame, path: Path) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    table.write_parquet(unfinished)
-    unfinished.replace(path)

@@ -89,14 +89,3 @@ def grown(prompts: pl.DataFrame, texts: pl.DataFrame, shard_size: int) -> pl.Dat
         pl.Series("seed", [int(digest[-8:], 16) for digest in digests], pl.Int64),
     )
     return pl.concat([prompts, rows], how="diagonal").select(*SCHEMA).sort("shard", maintain_order=True)
-
-
-def write_table(table: pl.DataFrame, path: Path) -> None:
-    """Whole or not at all, as .csv or else as Parquet."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
-        (table.write_csv if path.suffix.lower() == ".csv" else table.write_parquet)(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

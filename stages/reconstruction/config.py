@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -68,28 +68,37 @@ class LossConfig(BaseModel):
     )
 
 
-ENCODER = Field(True, description="train the image encoder too, as the paper does; false keeps its base weights")
+class LRMTrainingConfig(BaseModel):
+    """What both trainings of the LRM have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    train_encoder: bool = Field(
+        True, description="train the image encoder too, as the paper does; false keeps its base weights"
+    )
+    training: TrainingConfig
+    draws: DrawConfig = DrawConfig.model_validate({})
+    losses: LossConfig = LossConfig.model_validate({})
+
+    @model_validator(mode="after")
+    def _perceptual_has_patches(self) -> Self:
+        if self.losses.perceptual and not self.draws.patch:
+            raise ValueError(f"losses.perceptual is {self.losses.perceptual}, but draws.patch is 0; give it patches")
+        return self
 
 
-class PretrainConfig(BaseModel):
+class PretrainConfig(LRMTrainingConfig):
     """Training on accepted synthetic clips alone, from the base image encoder (VFusion3D, section on pre-training).
 
     The paper drops pixel losses for LPIPS there (`losses.perceptual`, on patches). No LPIPS weights ship with the
     project, and by default the absolute error stands in for it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: LRMConfig = LRMConfig.model_validate({})
     radius: float = Field(1.5, gt=0, description="of the generated orbits")
-    train_encoder: bool = ENCODER
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 30000, "batch": 1024, "learning_rate": 4e-4})
     draws: DrawConfig = DrawConfig.model_validate({"camera_noise": 1.0})
     losses: LossConfig = LossConfig.model_validate({"squared": 0.0, "absolute": 0.5})
-
-    @model_validator(mode="after")
-    def _perceptual_has_patches(self) -> PretrainConfig:
-        return _with_patches(self)
 
 
 class MeshConfig(BaseModel):
@@ -135,27 +144,9 @@ class ProtocolConfig(BaseModel):
     size: int = Field(32, gt=0)
 
 
-class FinetuneConfig(BaseModel):
+class FinetuneConfig(LRMTrainingConfig):
     """Fine-tuning on the true views of rendered training objects, and what is measured and exported at the end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    train_encoder: bool = ENCODER
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 5000, "batch": 256, "learning_rate": 1e-4})
-    draws: DrawConfig = DrawConfig.model_validate({})
-    losses: LossConfig = LossConfig.model_validate({})
     protocol: ProtocolConfig = ProtocolConfig.model_validate({})
     export: ExportConfig = ExportConfig.model_validate({})
-
-    @model_validator(mode="after")
-    def _perceptual_has_patches(self) -> FinetuneConfig:
-        return _with_patches(self)
-
-
-Trained = TypeVar("Trained", PretrainConfig, FinetuneConfig)
-
-
-def _with_patches(config: Trained) -> Trained:
-    if config.losses.perceptual and not config.draws.patch:
-        raise ValueError(f"losses.perceptual is {config.losses.perceptual}, but draws.patch is 0; give it patches")
-    return config

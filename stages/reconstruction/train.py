@@ -25,7 +25,7 @@ from models.perceptual import Lpips, TokenDistance
 from stages.errors import InputError
 from stages.evaluation.held_out import baselines, save_figures, single_image
 from stages.objects.splits import HELD_OUT, TRAIN
-from stages.reconstruction.config import FinetuneConfig, LossConfig, PretrainConfig
+from stages.reconstruction.config import FinetuneConfig, LossConfig, LRMTrainingConfig, PretrainConfig
 from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.export import export
 from stages.reconstruction.preflight import posed, tell_memory
@@ -96,7 +96,7 @@ def finetune(
 def _train(
     model: LRM,
     orbits: Orbits,
-    config: PretrainConfig | FinetuneConfig,
+    config: LRMTrainingConfig,
     *,
     seed: int,
     report: Callable[[dict[str, Any]], None],
@@ -124,7 +124,10 @@ def _distance(model: LRM, config: LossConfig) -> TokenDistance | Lpips | None:
     """What the perceptual loss asks, by the image encoder as it is before the training."""
     if not config.perceptual:
         return None
-    return Lpips(find_weights(config.lpips, "vgg16.safetensors")) if config.lpips else TokenDistance(model.encoder)
+    if config.lpips is None:
+        return TokenDistance(model.encoder)
+    backbone = find_weights(config.lpips, "vgg16.safetensors")
+    return Lpips(load_file(backbone), str(backbone))
 
 
 def ray_loss(

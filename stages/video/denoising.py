@@ -27,10 +27,3 @@ def encoded(
     clean = model.encode(clips)
     conditions = model.conditions(clips[:, 0], clean[:, 0], config, generator)
     return Latents(clean, {name: copies[:, 0] for name, copies in conditions.items()})
-
-
-def denoising_loss(
-    model: VideoModel, batch: Latents, config: DenoisingConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The objective of the model's family."""
-    return model.loss(batch.clean, batch.condition, config, generator)

@@ -20,7 +20,7 @@ from stages.seeds import torch_generator
 from stages.training import fit
 from stages.video.clips import draw_clips, read_rings
 from stages.video.config import VideoFinetuneConfig
-from stages.video.denoising import Latents, denoising_loss
+from stages.video.denoising import Latents
 from stages.video.figures import clip_figures
 from stages.video.latents import LatentBank
 from stages.video.trainable import choose, merge
@@ -70,7 +70,7 @@ def finetune(
     before = {f"before/{name}": value for name, value in measure(model).items()}
     curve = fit(
         model,
-        lambda m, batch, generator: denoising_loss(m, batch, config.denoising, generator),
+        lambda m, batch, generator: m.loss(*batch, config.denoising, generator),
         draw,
         config.training,
         seed=seed,

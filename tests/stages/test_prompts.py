@@ -23,8 +23,9 @@ from stages.prompts.screen import (
     read_unsafe,
     screened,
 )
-from stages.prompts.table import SCHEMA, grown, keys, read_prompts, read_texts, write_table
+from stages.prompts.table import SCHEMA, grown, keys, read_prompts, read_texts
 from stages.prompts.vocabulary import Vocabulary, read_vocabulary, with_articles
+from stages.tables import write_table
 
 CONFIG = ScreenConfig(longest=50)
 EMPTY_TABLE = pl.DataFrame(schema=SCHEMA)
