@@ -67,7 +67,7 @@ def needed_memory(model: LRM, config: LRMTrainingConfig) -> int:
     """Bytes that a step takes at its peak on one device, about: weights, gradients, optimiser, average, activations.
 
     Measured on a CPU in single precision, above the loaded model: OpenLRM-small, four 64 x 64 crops, 1,999 MB, of
-    which this says 1,931; the tiny preset 64 MB, of which this says 40. What libraries keep for themselves is not in it.
+    which this says 1,931; the tiny preset 64 MB, of which this says 40. What libraries keep is not in it.
     """
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     weights = sum(p.numel() for p in model.parameters())
