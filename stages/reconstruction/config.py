@@ -56,12 +56,24 @@ class PretrainConfig(BaseModel):
 
 
 class MeshConfig(BaseModel):
-    """Marching cubes."""
+    """Marching cubes, and what becomes of the surface."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: int = Field(512, ge=8, description="points a side")
-    threshold: float = Field(1.0, gt=0, description="density of the surface")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        description="density of the surface; null takes the one whose silhouettes agree best with the volume's. The "
+        "published VFusion3D uses 1, OpenLRM 3",
+    )
+    smallest_part: float = Field(
+        0.01, ge=0, le=1, description="parts that enclose a smaller share of the largest's volume are left out"
+    )
+    faces: int | None = Field(20000, ge=4, description="at most so many; null leaves what marching cubes made")
+    texture: int | None = Field(
+        1024, ge=16, le=8192, description="pixels a side, about; null colours the vertices instead"
+    )
 
 
 class TurntableConfig(BaseModel):
