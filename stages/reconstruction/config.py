@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.config import LRMConfig
 from stages.config import TrainingConfig
+from stages.quality.config import SaliencyConfig
 
 
 class DrawConfig(BaseModel):
@@ -86,6 +89,7 @@ class TurntableConfig(BaseModel):
     size: int = Field(384, gt=0)
     elevation: float = 15.0
     focal: float = Field(0.75, gt=0)
+    radius: float = Field(1.5, gt=0, description="distance of the cameras")
 
 
 class ExportConfig(BaseModel):
@@ -95,9 +99,14 @@ class ExportConfig(BaseModel):
 
     mesh: MeshConfig = MeshConfig.model_validate({})
     turntable: TurntableConfig = TurntableConfig.model_validate({})
+    up: Literal["y", "z"] = Field("y", description="the axis that points up in the files; glTF asks for y")
+    scale: float | None = Field(None, gt=0, description="units of the longest side; null leaves the size as it is")
+    saliency: SaliencyConfig | None = Field(
+        None, description="finds the object on any background; null: the background has one colour, or is transparent"
+    )
     fill: float = Field(0.72, gt=0, le=1, description="share of the picture that the object's longer side takes")
     elevation: float = Field(20.0, description="degrees, of the camera that took the picture, where nobody says")
-    radius: float = Field(1.5, gt=0)
+    radius: float = Field(1.5, gt=0, description="distance of the camera that took the picture")
     focal: float = Field(0.75, gt=0)
 
 

@@ -65,9 +65,7 @@ def colours_at(lrm: LRM, planes: Planes, points: Float[np.ndarray, "p 3"]) -> Fl
     return rgb.clamp(0, 1).cpu().numpy()
 
 
-def _threshold(
-    slabs: Iterable[Float[Tensor, "rows g g"]], width: float, config: MeshConfig
-) -> tuple[float, float]:
+def _threshold(slabs: Iterable[Float[Tensor, "rows g g"]], width: float, config: MeshConfig) -> tuple[float, float]:
     """What the config says or, automatically, the density at which the surface looks most like the volume does; and
     the largest density of the grid.
 

@@ -1,7 +1,7 @@
 """A picture of anything that Pillow reads, as the reconstruction model knows its inputs: one object on white.
 
-    read_picture(path) -> Picture            what the file shows, and what was converted on the way
-    object_picture(picture, size, fill) -> the object, in the middle, RGB on white
+read_picture(path) -> Picture            what the file shows, and what was converted on the way
+object_picture(picture, size, fill) -> the object, in the middle, RGB on white
 """
 
 from __future__ import annotations

@@ -21,11 +21,13 @@ ENCODER = {"crf": "18", "x264-params": "threads=1:rc-lookahead=0:sync-lookahead=
 
 
 def turntable(
-    lrm: LRM, planes: Triplane, config: TurntableConfig, *, radius: float, azimuth: float = 0.0
+    lrm: LRM, planes: Triplane, config: TurntableConfig, *, azimuth: float = 0.0
 ) -> Float[Tensor, "frames 3 h w"]:
     """Views of one object from a full turn around it, beginning at `azimuth` degrees."""
     field = lrm.field(planes)
-    cameras = Camera.orbit(config.frames, config.elevation, radius, config.focal, azimuth).to(planes.planes.device)
+    cameras = Camera.orbit(config.frames, config.elevation, config.radius, config.focal, azimuth).to(
+        planes.planes.device
+    )
     with torch.no_grad():
         frames = [lrm.render(field, cameras[k : k + 1][None], config.size).rgb[0] for k in range(config.frames)]
     return torch.cat(frames).clamp(0, 1)
