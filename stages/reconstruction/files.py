@@ -59,7 +59,7 @@ def _placed(mesh: trimesh.Trimesh, up: Axis, scale: float | None) -> trimesh.Tri
         vertices,
         mesh.faces,
         vertex_normals=_normals(vertices, np.asarray(mesh.faces)),
-        visual=mesh.visual.copy(),
+        visual=mesh.visual.copy(),  # pyright: ignore[reportOptionalMemberAccess]
         process=False,
     )
 

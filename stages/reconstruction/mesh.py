@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-import fast_simplification
 import numpy as np
+import pyfqmr
 import torch
 import trimesh
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int, Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
@@ -21,7 +21,7 @@ from stages.errors import InputError
 from stages.reconstruction.config import MeshConfig
 
 EMPTY = 1e-2  # density that hides a thousandth of what lies behind the box
-LAYERS = 32  # grid layers that marching cubes sees at once
+SLAB = 1 << 22  # points that marching cubes sees at once, about
 PROBE = 64  # points a side of the grid that the threshold is judged on
 
 
@@ -42,7 +42,7 @@ def extract_surface(lrm: LRM, field: Field, box: float, config: MeshConfig) -> t
     """
     with torch.no_grad():
         threshold, largest = _threshold(lrm.densities(field, min(config.grid, PROBE)), 2 * box, config)
-        found = _surface(lrm.densities(field, config.grid, threshold), config.grid, threshold)
+        found = _surface(lrm.densities(field, config.grid, threshold), config.grid, threshold, config.faces)
     if found is None:
         raise InputError(
             f"no surface: no density in a grid of {config.grid} points a side reaches the threshold {threshold:.3g}, "
@@ -50,9 +50,8 @@ def extract_surface(lrm: LRM, field: Field, box: float, config: MeshConfig) -> t
         )
     vertices, faces = found
     vertices, faces = largest_parts(vertices, faces, config.smallest_part)
-    vertices = (np.clip(vertices / (config.grid - 1) * 2 - 1, -1, 1) * box).astype(np.float32)
-    if config.faces is not None and len(faces) > config.faces:
-        vertices, faces = fast_simplification.simplify(vertices, faces.astype(np.int32), target_count=config.faces)
+    vertices, faces = decimated(vertices, faces, config.faces)
+    vertices = np.clip(vertices / (config.grid - 1) * 2 - 1, -1, 1) * box
     return trimesh.Trimesh(vertices, faces, process=False, metadata={"threshold": threshold})
 
 
@@ -108,34 +107,36 @@ def _along_axes(
 
 
 def _surface(
-    slabs: Iterable[Float[Tensor, "rows g g"]], side: int, threshold: float
+    slabs: Iterable[Float[Tensor, "rows g g"]], side: int, threshold: float, most: int | None = None
 ) -> tuple[Float[np.ndarray, "v 3"], Int64[np.ndarray, "f 3"]] | None:
     """Marching cubes over slabs of a grid, stitched: vertices in grid steps, faces that look outwards.
 
-    A shell of emptiness around the box closes what it cuts. None when nothing reaches the threshold.
+    A shell of emptiness around the box closes what it cuts. No slab keeps more than `most` faces, so that a fine grid
+    costs no more memory than a coarse one. None when nothing reaches the threshold.
     """
     layers = chain.from_iterable(slab.cpu().numpy() for slab in slabs)
-    empty = np.zeros((side, side), dtype=np.float32)
+    step = min(32, max(4, SLAB // side**2))
+    volume = np.zeros((step + 1, side + 2, side + 2), dtype=np.float32)
     vertices, faces, count = [], [], 0
-    last = empty
-    for first in range(-1, side + 1, LAYERS):  # the place of `last`
-        more = [next(layers, empty) for _ in range(min(LAYERS, side - first))]
-        volume = np.pad(np.stack([last, *more]), ((0, 0), (1, 1), (1, 1)))
-        last = more[-1] if more else last
-        if volume.max() <= threshold or volume.min() >= threshold or len(volume) < 2:
+    for first in range(-1, side, step):  # the place of the first layer, which is the last one's last
+        volume[0] = volume[-1]
+        for layer in volume[1:]:
+            layer[1:-1, 1:-1] = next(layers, 0)
+        if volume.max() <= threshold or volume.min() >= threshold:
             continue
         own, triangles, _, _ = marching_cubes(volume, threshold)
-        vertices.append(own + np.array((first, -1, -1), dtype=np.float32))
-        faces.append(triangles[:, ::-1].astype(np.int64) + count)
+        own, triangles = decimated(own, triangles[:, ::-1], most)
+        vertices.append(own + np.array((first, -1, -1), dtype=own.dtype))
+        faces.append(triangles.astype(np.int64) + count)
         count += len(own)
-    return _stitched(np.concatenate(vertices), np.concatenate(faces)) if faces else None
+    return _stitched(np.concatenate(vertices), np.concatenate(faces), step) if faces else None
 
 
 def _stitched(
-    vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"]
+    vertices: Float[np.ndarray, "v 3"], faces: Int64[np.ndarray, "f 3"], step: int
 ) -> tuple[Float[np.ndarray, "w 3"], Int64[np.ndarray, "f 3"]]:
     """Vertices that two slabs share become one: they lie in a layer of the grid, at the same place to the bit."""
-    shared = np.flatnonzero((vertices[:, 0] + 1) % LAYERS == 0)
+    shared = np.flatnonzero((vertices[:, 0] + 1) % step == 0)
     _, first, which = np.unique(vertices[shared], axis=0, return_index=True, return_inverse=True)
     merged = np.arange(len(vertices))
     merged[shared] = shared[first[which.ravel()]]
@@ -143,6 +144,19 @@ def _stitched(
     faces = renumbered[faces]
     whole = (faces != np.roll(faces, 1, axis=1)).all(1)  # vertices on a grid point leave faces without area
     return vertices[kept], faces[whole]
+
+
+def decimated(
+    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], most: int | None
+) -> tuple[Float[np.ndarray, "w 3"], Int[np.ndarray, "g 3"]]:
+    """At most about `most` faces, by quadric error; open borders stay as they are, to the bit. Vertices in grid steps:
+    the errors that are tolerated first are counted in them."""
+    if most is None or len(faces) <= most:
+        return vertices, faces
+    simplify = pyfqmr.Simplify()
+    simplify.setMesh(vertices.astype(np.float64), faces.astype(np.int32))
+    simplify.simplify_mesh(target_count=most, preserve_border=True, verbose=0)
+    return simplify.getMesh()[:2]
 
 
 def largest_parts(

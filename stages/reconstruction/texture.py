@@ -18,7 +18,7 @@ from scipy import ndimage
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
-CHUNK = 1 << 20  # texels looked at, or points asked, at once; bounds memory whatever the texture's size
+CHUNK = 1 << 17  # texels looked at, or points asked, at once; bounds memory whatever the texture's size
 REACH = 1.0  # texels beyond a triangle that are coloured with it
 PADDING = 3  # texels between charts
 

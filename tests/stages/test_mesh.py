@@ -68,6 +68,16 @@ def test_decimation_keeps_the_shape() -> None:
     np.testing.assert_allclose(colours, colours_at(lrm, planes, coarse.vertices), atol=1 / 255)
 
 
+@pytest.mark.parametrize(("faces", "near"), [(500, 0.05), (4000, 0.01)])
+def test_slabs_that_are_decimated_alone_still_meet(faces: int, near: float) -> None:
+    lrm, planes = field(balls(((0, 0, 0), 0.6), ((0.3, 0.2, 0.5), 0.3)))
+    fine, coarse = (extract_surface(lrm, planes, planes.box, config(grid=130, faces=most)) for most in (None, faces))
+    assert len(coarse.faces) <= faces
+    assert coarse.is_watertight
+    assert coarse.body_count == fine.body_count
+    assert coarse.volume == pytest.approx(fine.volume, rel=near)
+
+
 def surface_with_texture() -> tuple[Any, Any, trimesh.Trimesh]:
     lrm, planes = field(BALL)
     mesh = extract_surface(lrm, planes, planes.box, config(faces=2000))
