@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,25 +23,31 @@ from stages.reconstruction.picture import Picture, object_picture, read_picture
 from stages.reconstruction.texture import textured
 from stages.reconstruction.turntable import turntable, write_video
 
+Height = Callable[[Float[Tensor, "3 s s"]], float]
+"""Degrees from which an object on white is seen."""
+
 
 @dataclass(frozen=True)
 class Reconstructor:
-    """A model that is ready to be called with pictures. `md5` is that of its weights."""
+    """A model that is ready to be called with pictures; `md5` of its weights, and its `kind` as `load` has it."""
 
     lrm: LRM
     md5: str
+    kind: str = "orbitforge"
     config: ExportConfig = field(default_factory=lambda: ExportConfig.model_validate({}))
 
-    def __call__(self, image: Path | str | Picture, elevation: float | None = None) -> Asset:
-        """Reconstruct the object of one picture, taken from `elevation` degrees above it (`config.elevation` if None).
+    def __call__(self, image: Path | str | Picture, elevation: float | Height | None = None) -> Asset:
+        """Reconstruct the object of one picture, taken from `elevation` degrees above it: a number, something that
+        tells it from the object on white, or None for `config.elevation`.
 
         Raises InputError when the picture cannot be read or shows nothing.
         """
         picture = image if isinstance(image, Picture) else read_picture(Path(image))
         config = self.config
-        views = object_picture(picture, self.lrm.config.encoder.image_size, config.fill, config.saliency)
-        height = config.elevation if elevation is None else elevation
-        return self.seen_by(views, Camera.orbit(1, height, config.radius, config.focal)[0], picture.notes)
+        view = object_picture(picture, self.lrm.config.encoder.image_size, config.fill, config.saliency)
+        height = elevation(view) if callable(elevation) else config.elevation if elevation is None else elevation
+        made = self.seen_by(view, Camera.orbit(1, height, config.radius, config.focal)[0], picture.notes)
+        return made.told(elevation=round(height, 2))
 
     @torch.no_grad()
     def seen_by(self, view: Float[Tensor, "3 s s"], camera: Camera, notes: tuple[str, ...] = ()) -> Asset:
@@ -60,6 +67,10 @@ class Asset:
     config: ExportConfig
     extras: dict[str, Any]
     notes: tuple[str, ...] = ()
+
+    def told(self, **more: Any) -> Asset:
+        """The same, with more in its extras."""
+        return replace(self, extras={**self.extras, **more})
 
     @cached_property
     def field(self) -> Field:

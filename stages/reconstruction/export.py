@@ -17,7 +17,7 @@ def export(model: LRM, orbits: Orbits, config: FinetuneConfig, output: Path) -> 
     from stages.evaluation.held_out import input_view
 
     view = input_view(orbits, config.protocol)
-    made = Reconstructor(model, file_md5(output / WEIGHTS), config.export).seen_by(
+    made = Reconstructor(model, file_md5(output / WEIGHTS), config=config.export).seen_by(
         orbits.rgb[0, view].float() / 255, orbits.cameras[0][view]
     )
     made.write(output / "asset.glb")

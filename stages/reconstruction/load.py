@@ -68,7 +68,7 @@ def load(
         raise InputError(" ".join(str(error).split())) from None
     if config is None:
         config = ExportConfig.model_validate(PUBLISHED.get(kind.partition("-")[0], {}))
-    return Reconstructor(lrm.eval().to(found_device(device)), file_md5(file), config)
+    return Reconstructor(lrm.eval().to(found_device(device)), file_md5(file), kind, config)
 
 
 def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import chain
 
 import numpy as np
-import pyfqmr
 import torch
 import trimesh
 from jaxtyping import Float, Int, Int64
+from pyfqmr import Simplify  # pyright: ignore[reportAttributeAccessIssue]  # compiled
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.measure import marching_cubes
@@ -153,7 +153,7 @@ def decimated(
     the errors that are tolerated first are counted in them."""
     if most is None or len(faces) <= most:
         return vertices, faces
-    simplify = pyfqmr.Simplify()
+    simplify = Simplify()
     simplify.setMesh(vertices.astype(np.float64), faces.astype(np.int32))
     simplify.simplify_mesh(target_count=most, preserve_border=True, verbose=0)
     return simplify.getMesh()[:2]

@@ -39,6 +39,15 @@ class Picture:
     name: str
     notes: tuple[str, ...] = ()
 
+    def save(self, path: Path) -> None:
+        Image.fromarray(self.rgba).save(path)
+
+
+def drawn_picture(image: Float[np.ndarray, "3 h w"], name: str) -> Picture:
+    """A picture from RGB in 0..1."""
+    rgb = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return Picture(np.concatenate((rgb, np.full_like(rgb[..., :1], 255)), -1), name)
+
 
 def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
     """The first frame of a picture, turned as its EXIF says, as 8 bit RGBA of at most LARGEST pixels a side.

@@ -1,0 +1,50 @@
+"""`orbitforge generate`: a sentence in, a 3D asset out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestration.cli.checkpoint import reconstructor, told_height
+from orchestration.cli.painting import painter
+from orchestration.cli.reconstruct import refuse_suffix, save
+from orchestration.errors import OrbitforgeError
+from orchestration.presets.schema import current_preset
+from stages.reconstruction.files import FORMATS
+
+
+def generate_command(
+    prompt: str,
+    output: Path,
+    *,
+    seed: int,
+    picture: Path | None,
+    video: Path | None,
+    elevation: str | None,
+    checkpoint: str | None,
+    kind: str | None,
+    device: str,
+    changes: dict[str, Any],
+) -> None:
+    """Draw a picture of the prompt and reconstruct it. Files are written when all is made, or not at all."""
+    text = " ".join(prompt.split())
+    if not text:
+        raise OrbitforgeError('the prompt is empty; say what is wanted, such as "a red chair"')
+    refuse_suffix(output, FORMATS)
+    if video:
+        refuse_suffix(video, (".mp4",))
+    if picture:
+        refuse_suffix(picture, (".png",))
+    preset = current_preset()
+    paint = painter(preset)
+    model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
+    height = told_height(preset, elevation)
+
+    from stages.reconstruction.picture import drawn_picture
+
+    drawn = drawn_picture(paint(text, seed), f"the picture of {text!r}")
+    made = model(drawn, height).told(prompt=text, seed=seed)
+    for file in save(made, output, video, picture and (picture, drawn)):
+        Console().print(str(file), highlight=False, soft_wrap=True)
