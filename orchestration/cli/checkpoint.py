@@ -84,17 +84,22 @@ def changed(config: Any, changes: dict[str, Any]) -> Any:
         raise OrbitforgeError(f"{where}: {first['msg']}; it was {first['input']!r}") from None
 
 
+def estimator(preset: Preset) -> Height:
+    """Elevations by the preset's estimator. Raises InputError when there is none."""
+    from stages.reconstruction.height import load_height
+
+    home = paths.data()
+    return load_height(
+        home / preset.name / "elevation_estimator", home / "base_models" / "encoder", preset.quality.features
+    )
+
+
 def told_height(preset: Preset, text: str | None) -> float | Height | None:
     """What `--elevation` says: degrees, `auto` for the estimator, nothing for the preset's own number."""
     if text is None:
         return None
     if text == "auto":
-        from stages.reconstruction.height import load_height
-
-        home = paths.data()
-        return load_height(
-            home / preset.name / "elevation_estimator", home / "base_models" / "encoder", preset.quality.features
-        )
+        return estimator(preset)
     try:
         degrees = float(text)
     except ValueError:
@@ -102,3 +107,15 @@ def told_height(preset: Preset, text: str | None) -> float | Height | None:
     if not -89 <= degrees <= 89:
         raise OrbitforgeError(f"--elevation {text}: degrees from -89 to 89 are wanted, or auto")
     return degrees
+
+
+def saliency_config(path: Path | None) -> dict[str, Any] | None:
+    """A network that the user names; ISNet's family wants other numbers than U2-Net's."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise OrbitforgeError(f"{path} is no file; name a salient-object network, such as u2net.onnx")
+    from stages.hashing import file_md5
+
+    other = {"size": 1024, "normalise": "half"} if "isnet" in path.name else {}
+    return {"at": str(path), "md5": file_md5(path), **other}

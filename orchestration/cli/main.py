@@ -183,6 +183,11 @@ ScaleOption = Annotated[float | None, typer.Option(help="Units of the longest si
 UpOption = Annotated[Up | None, typer.Option("--up-axis", help="Which axis points up in the file; default y.")]
 
 
+SaliencyOption = Annotated[
+    Path | None, typer.Option(help="An .onnx that finds objects on any background, such as u2net.onnx.")
+]
+
+
 def _asset_changes(
     texture: int | None,
     vertex_colours: bool,
@@ -225,9 +230,7 @@ def reconstruct(
     threshold: ThresholdOption = None,
     scale: ScaleOption = None,
     up: UpOption = None,
-    saliency: Annotated[
-        Path | None, typer.Option(help="An .onnx that finds objects on any background, such as u2net.onnx.")
-    ] = None,
+    saliency: SaliencyOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     preset: PresetOption = None,
 ) -> None:
@@ -547,6 +550,23 @@ def label(
     from orchestration.cli.label import label_command
 
     label_command(port, by=by, browser=browser)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 7861,
+    browser: Annotated[bool, typer.Option(help="Open the page in your browser.")] = True,
+    checkpoint: CheckpointOption = None,
+    kind: KindOption = None,
+    device: DeviceOption = "cpu",
+    saliency: SaliencyOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Drop a picture into a page on this machine, or type a sentence: a mesh to turn around and to download."""
+    _prepare(preset)
+    from orchestration.cli.demo import demo_command
+
+    demo_command(port, browser=browser, checkpoint=checkpoint, kind=kind, device=device, saliency=saliency)
 
 
 @app.command()

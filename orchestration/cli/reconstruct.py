@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from orchestration.cli.checkpoint import reconstructor, told_height
+from orchestration.cli.checkpoint import reconstructor, saliency_config, told_height
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.presets.schema import current_preset
 from stages.errors import InputError
@@ -58,7 +58,7 @@ def reconstruct_command(
         raise OrbitforgeError(f"--video {video} is for one image and one file; --turntable writes one for each image")
     elif output.is_file() or (output.suffix in FORMATS and not output.is_dir()):
         raise OrbitforgeError(f"{output} is for one image, {len(images)} were given; name a folder")
-    changes = {**changes, "saliency": _saliency(saliency)}
+    changes = {**changes, "saliency": saliency_config(saliency)}
     model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
     height = told_height(preset, elevation)
     console = Console(stderr=True)
@@ -150,18 +150,6 @@ def _beside(output: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _saliency(path: Path | None) -> dict[str, Any] | None:
-    """A network that the user names; ISNet's family wants other numbers than U2-Net's."""
-    if path is None:
-        return None
-    if not path.is_file():
-        raise OrbitforgeError(f"{path} is no file; name a salient-object network, such as u2net.onnx")
-    from stages.hashing import file_md5
-
-    other = {"size": 1024, "normalise": "half"} if "isnet" in path.name else {}
-    return {"at": str(path), "md5": file_md5(path), **other}
 
 
 def refuse_suffix(path: Path, wanted: tuple[str, ...]) -> None:
