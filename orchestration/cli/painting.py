@@ -24,9 +24,9 @@ def painter(preset: Preset) -> Paint:
     """Loads the model. Raises OrbitforgeError or InputError that say what is missing."""
     try:
         module: Any = importlib.import_module(MODULE)
-    except ModuleNotFoundError as error:
+    except ModuleNotFoundError:
         raise OrbitforgeError(
-            f"pictures cannot be drawn from text here ({error}); draw one elsewhere and use `orbitforge reconstruct`"
+            f"{MODULE}, which draws pictures from text, is not here; draw one elsewhere and use `orbitforge reconstruct`"
         ) from None
     config = getattr(preset.corpus, "text", None)
     made = module.Painter(paths.data() / "base_models" / "text_to_image", config)

@@ -47,7 +47,7 @@ void main() {
 
 export class Viewer {
   constructor(canvas) {
-    this.canvas = canvas; this.yaw = 0.6; this.pitch = 0.35; this.distance = 3.6; this.turning = true;
+    this.canvas = canvas; this.yaw = 0.6; this.pitch = 0.35; this.distance = 3.0; this.turning = true;
     const gl = this.gl = canvas.getContext("webgl", {antialias: true});
     if (!gl || !gl.getExtension("OES_element_index_uint")) throw new Error("this browser has no WebGL; download the mesh instead");
     const program = this.program = gl.createProgram();

@@ -21,6 +21,7 @@ from models.checkpoints import WEIGHTS, load, load_weights, read_config, save
 from models.config import EncoderConfig, LRMConfig
 from models.lrm import LRM
 from stages.evaluation.held_out import baselines, save_figures, single_image
+from stages.evaluation.perceptual import feature_distance
 from stages.objects.splits import HELD_OUT, TRAIN
 from stages.reconstruction.config import FinetuneConfig, LossConfig, PretrainConfig
 from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
@@ -77,13 +78,14 @@ def finetune(
     training, held_out = (rendered_orbits(table, shards, split) for split in (TRAIN, HELD_OUT))
     model = load(pretrained, LRMConfig, LRM.from_config)
     before = single_image(model, held_out, config.protocol)
+    distance = feature_distance(model.encoder)  # as it was before training: one measure for all methods
     curve = _train(model, training, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, model.config, output)
     curve.write_parquet(output / "training.parquet")
     model.eval()
     after = single_image(model, held_out, config.protocol)
     figures = {"lrm_finetuned": after, "lrm_pretrained": before, **baselines(training, held_out, config.protocol)}
-    means = save_figures(figures, held_out, config.protocol, output, scratch / "preview")
+    means = save_figures(figures, held_out, config.protocol, output, scratch / "preview", distance)
     report({"metrics": means})
     export(model, held_out, config, output)
 

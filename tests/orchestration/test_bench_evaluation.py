@@ -16,7 +16,17 @@ METHODS = ("lrm_finetuned", "lrm_pretrained", "mean image", "copy of the input")
 
 def table(better: float) -> pl.DataFrame:
     rows = [
-        {"method": method, "id": f"{name}-0-{orbit}", "object": name, "psnr": 0.0, "foreground_psnr": value, "iou": 0.5}
+        {
+            "method": method,
+            "id": f"{name}-0-{orbit}",
+            "object": name,
+            "psnr": 0.0,
+            "foreground_psnr": value,
+            "iou": 0.5,
+            "feature_distance": 0.25,
+            "chamfer": 0.1 if "lrm" in method else None,
+            "f_score": 0.4 if "lrm" in method else None,
+        }
         for number, method in enumerate(METHODS)
         for name, orbit, value in (("a", 0, 9.0), ("a", 1, 11.0), ("b", 0, 20.0 + better * (number == 0)))
     ]
@@ -30,6 +40,7 @@ def test_every_object_and_every_seed_counts_once(tmp_path: Path, monkeypatch: py
         evaluation.measure(print)
     home.mkdir(parents=True)
     table(0.0).write_parquet(home / "metrics.parquet")
+    monkeypatch.setattr(evaluation, "held_out_table", lambda *_: table(0.0))
     monkeypatch.setattr(evaluation, "_trained", lambda home, seed, folder, report: table(6.0 * seed))
     rows = json.loads(json.dumps([row.as_json() for row in evaluation.measure(print)]))
     first = rows[0]
@@ -38,4 +49,7 @@ def test_every_object_and_every_seed_counts_once(tmp_path: Path, monkeypatch: py
     assert first["max_diff"] == pytest.approx(3)
     assert first["target"] == pytest.approx(15 + 4)
     assert first["met"] is False
-    assert rows[-1]["ours"] == pytest.approx(0.5)
+    by_work = {row["work"]: row for row in rows}
+    assert by_work["lrm_pretrained: f_score"]["ours"] == pytest.approx(0.4)
+    assert by_work["copy of the input: iou"]["ours"] == pytest.approx(0.5)
+    assert "mean image: chamfer" not in by_work

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from orchestration import paths, pipeline
+from orchestration.cli.bench.reconstruction import METHODS, held_out_table
 from orchestration.cli.bench.registry import Row
 from orchestration.errors import OrbitforgeError
 
@@ -17,6 +18,14 @@ SEEDS = (1, 2)
 """Beside the preset's own, whose model is the registered one."""
 LEAD, OVERLAP = 4.0, 0.75
 """Wanted: decibels of foreground PSNR above either baseline, and silhouette IoU."""
+FIGURES = {
+    "foreground_psnr": "dB",
+    "iou": "IoU",
+    "feature_distance": "distance",
+    "chamfer": "length",
+    "f_score": "F",
+}
+"""And their units."""
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
@@ -30,37 +39,35 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     if not finished.is_file():
         raise OrbitforgeError(f"{finished} is missing; run `orbitforge run` first")
     with tempfile.TemporaryDirectory(prefix="orbitforge-bench-") as folder:
-        tables = [pl.read_parquet(finished)] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
+        registered = held_out_table(home, home / "lrm_pretrained", home / "lrm_finetuned", report)
+        tables = [registered] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
     by_seed = [
-        table.select("method", "object", "foreground_psnr", "iou")
+        table.select("method", "object", *FIGURES)
         .group_by("method", "object")
         .mean()
         .group_by("method")
-        .agg(pl.col("foreground_psnr", "iou").mean())
+        .agg(pl.col(*FIGURES).mean())
         for table in tables
     ]
 
     def over_seeds(method: str, figure: str) -> np.ndarray:
         return np.array([table.filter(pl.col("method") == method)[figure].item() for table in by_seed])
 
-    def row(method: str, figure: str, unit: str, peer: float | None = None, target: float | None = None) -> Row:
+    def row(method: str, figure: str, peer: float | None = None, target: float | None = None) -> Row:
         values = over_seeds(method, figure)
         spread = float(values.max() - values.min()) / 2
-        return Row(f"{method}: {figure}", unit, float(values.mean()), peer, target, spread, at_least=True)
+        better = figure not in ("feature_distance", "chamfer")
+        return Row(f"{method}: {figure}", FIGURES[figure], float(values.mean()), peer, target, spread, at_least=better)
 
-    mean_image, copied = (
-        float(over_seeds(name, "foreground_psnr").mean()) for name in ("mean image", "copy of the input")
-    )
+    mean_image, copied = (float(over_seeds(name, "foreground_psnr").mean()) for name in METHODS[2:])
     pretrained = float(over_seeds("lrm_pretrained", "foreground_psnr").mean())
+    pictures, surfaces = ("foreground_psnr", "iou", "feature_distance"), ("chamfer", "f_score")
     return [
-        row("lrm_finetuned", "foreground_psnr", "dB", pretrained, max(mean_image, copied) + LEAD),
-        row("lrm_finetuned", "iou", "IoU", None, OVERLAP),
-        row("lrm_pretrained", "foreground_psnr", "dB"),
-        row("lrm_pretrained", "iou", "IoU"),
-        row("mean image", "foreground_psnr", "dB"),
-        row("copy of the input", "foreground_psnr", "dB"),
-        row("mean image", "iou", "IoU"),
-        row("copy of the input", "iou", "IoU"),
+        row("lrm_finetuned", "foreground_psnr", pretrained, max(mean_image, copied) + LEAD),
+        row("lrm_finetuned", "iou", None, OVERLAP),
+        *(row("lrm_finetuned", figure) for figure in (pictures[2], *surfaces)),
+        *(row("lrm_pretrained", figure) for figure in (*pictures, *surfaces)),
+        *(row(method, figure) for figure in pictures for method in METHODS[2:]),  # which have no surface
     ]
 
 
@@ -93,4 +100,4 @@ def _trained(home: Path, seed: int, folder: Path, report: Callable[[str], None])
         seed=seed,
         report=lambda event: None,
     )
-    return pl.read_parquet(finetuned / "metrics.parquet")
+    return held_out_table(home, pretrained, finetuned, report)

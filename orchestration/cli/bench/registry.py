@@ -21,6 +21,7 @@ BENCHES = {
     "labels": "the judge on spoiled clips, elevations, labelling beside the bare encoder, a corpus's manifest",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
+    "reconstruction": "the models of the preset on held-out objects: pictures, features and surfaces, beside baselines",
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
