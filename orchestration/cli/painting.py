@@ -26,7 +26,7 @@ def painter(preset: Preset) -> Paint:
         module: Any = importlib.import_module(MODULE)
     except ModuleNotFoundError:
         raise OrbitforgeError(
-            f"{MODULE}, which draws pictures from text, is not here; draw one elsewhere and use `orbitforge reconstruct`"
+            f"{MODULE}, which draws pictures from text, is not here; draw one elsewhere for `orbitforge reconstruct`"
         ) from None
     config = getattr(preset.corpus, "text", None)
     made = module.Painter(paths.data() / "base_models" / "text_to_image", config)
