@@ -210,4 +210,4 @@ def test_a_sentence_becomes_an_asset(home: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_text_lacks_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(painting, "MODULE", "stages.corpus.no_such_stage")
-    assert "use `orbitforge reconstruct`" in refused("generate", "a chair", "-o", "c.glb", *QUICK)
+    assert "draw one elsewhere for `orbitforge reconstruct`" in refused("generate", "a chair", "-o", "c.glb", *QUICK)
