@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.errors import InputError
 from stages.reconstruction import picture as pictures
 from stages.reconstruction.picture import object_mask, object_picture, read_picture
+from tests.stages.test_features import darkness
 
 RED = (200, 30, 30)
 
@@ -62,6 +63,14 @@ def test_a_busy_background_needs_help(tmp_path: Path) -> None:
     Image.fromarray(noise).save(tmp_path / "x.png")
     with pytest.raises(InputError, match="background cannot be told from the object"):
         shown(tmp_path / "x.png")
+
+
+def test_a_saliency_network_finds_the_object_on_a_busy_background(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(150, 255, (60, 90, 3), dtype=np.uint8)
+    noise[5:53, 60:84] = 20
+    Image.fromarray(noise).save(tmp_path / "x.png")
+    network = darkness(tmp_path / "u2net.onnx", size=64)
+    assert_bar(object_picture(read_picture(tmp_path / "x.png"), 32, 0.75, network), (20, 20, 20))
 
 
 def test_grey_and_its_sixteen_bits(tmp_path: Path) -> None:
