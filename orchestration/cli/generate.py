@@ -14,6 +14,8 @@ from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import current_preset
 from stages.reconstruction.files import FORMATS
 
+LONGEST = 400  # characters
+
 
 def generate_command(
     prompt: str,
@@ -30,8 +32,10 @@ def generate_command(
 ) -> None:
     """Draw a picture of the prompt and reconstruct it. Files are written when all is made, or not at all."""
     text = " ".join(prompt.split())
-    if not text:
-        raise OrbitforgeError('the prompt is empty; say what is wanted, such as "a red chair"')
+    if not text or len(text) > LONGEST or not text.isprintable():
+        raise OrbitforgeError(
+            f"the prompt has {len(text)} characters; give 1 to {LONGEST} printable ones: 'a red chair'"
+        )
     refuse_suffix(output, FORMATS)
     if video:
         refuse_suffix(video, (".mp4",))
