@@ -7,7 +7,7 @@ place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 
 import torch
@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from models.checkpoints import load_weights
 from models.encoder import Encoder
+
+Distance = Callable[[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]], Float[Tensor, " n"]]
+"""Of pairs of RGB images in 0..1; 0 for equal ones."""
 
 
 class TokenDistance(nn.Module):

@@ -164,34 +164,145 @@ def base(
     run_command(job="base", dry_run=dry_run)
 
 
+class Form(StrEnum):
+    glb = "glb"
+    obj = "obj"
+    ply = "ply"
+
+
+class Up(StrEnum):
+    y = "y"
+    z = "z"
+
+
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(help="A file or folder of weights, ours or published, or mlflow:NAME@ALIAS; default the preset's."),
+]
+KindOption = Annotated[
+    str | None, typer.Option(help="orbitforge, vfusion3d, openlrm-small, -base or -large; default what it looks like.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+ElevationOption = Annotated[
+    str | None, typer.Option(help="Degrees above the object from which it is seen, or auto for the estimator.")
+]
+FormatOption = Annotated[Form | None, typer.Option("--format", "-f", help="Default what OUT ends in, or glb.")]
+TextureOption = Annotated[int | None, typer.Option(help="Pixels a side of the texture.")]
+VertexColoursOption = Annotated[bool, typer.Option("--vertex-colours", help="Instead of a texture.")]
+FacesOption = Annotated[int | None, typer.Option(help="At most so many; 0 leaves what marching cubes made.")]
+GridOption = Annotated[int | None, typer.Option(help="Points a side of the grid of marching cubes.")]
+ThresholdOption = Annotated[float | None, typer.Option(help="Density of the surface; default automatic.")]
+ScaleOption = Annotated[float | None, typer.Option(help="Units of the longest side.")]
+UpOption = Annotated[Up | None, typer.Option("--up-axis", help="Which axis points up in the file; default y.")]
+
+
+SaliencyOption = Annotated[
+    Path | None, typer.Option(help="An .onnx that finds objects on any background, such as u2net.onnx.")
+]
+
+
+def _asset_changes(
+    texture: int | None,
+    vertex_colours: bool,
+    faces: int | None,
+    grid: int | None,
+    threshold: float | None,
+    scale: float | None,
+    up: Up | None,
+) -> dict[str, Any]:
+    """What the options change of the export's config; -1 stands for null."""
+    if vertex_colours and texture is not None:
+        raise OrbitforgeError("--texture and --vertex-colours exclude each other; choose one")
+    return {
+        "mesh.texture": -1 if vertex_colours else texture,
+        "mesh.faces": -1 if faces == 0 else faces,
+        "mesh.grid": grid,
+        "mesh.threshold": threshold,
+        "scale": scale,
+        "up": up.value if up else None,
+    }
+
+
 @app.command()
 def reconstruct(
-    image: Annotated[Path, typer.Argument(help="A picture of one object; its alpha is used if it has one.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the .glb goes.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of one object each; alpha is used where it is.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply for one image; else a folder.")],
     video: Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")] = None,
+    turntable: Annotated[bool, typer.Option("--turntable", help="Write an .mp4 beside each asset.")] = False,
+    elevation: ElevationOption = None,
+    checkpoint: CheckpointOption = None,
+    kind: KindOption = None,
+    device: DeviceOption = "cpu",
+    form: FormatOption = None,
+    texture: TextureOption = None,
+    vertex_colours: VertexColoursOption = False,
+    faces: FacesOption = None,
+    grid: GridOption = None,
+    threshold: ThresholdOption = None,
+    scale: ScaleOption = None,
+    up: UpOption = None,
+    saliency: SaliencyOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     preset: PresetOption = None,
 ) -> None:
-    """Turn one image into a 3D asset with the preset's fine-tuned model."""
+    """Turn images into 3D assets, with the preset's fine-tuned model or another."""
     _prepare(preset)
     from orchestration.cli.reconstruct import reconstruct_command
 
-    reconstruct_command(image, output, video)
+    reconstruct_command(
+        images,
+        output,
+        video=video,
+        turntable=turntable,
+        form=form.value if form else None,
+        elevation=elevation,
+        checkpoint=checkpoint,
+        kind=kind,
+        device=device,
+        saliency=saliency,
+        changes=_asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up),
+        as_json=as_json,
+    )
 
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to make: 'a red chair'.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the .glb goes.")],
-    video: Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Where the drawn picture goes, a .png.")] = None,
+    prompt: Annotated[str, typer.Argument(help="What is wanted: one object.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply.")],
     seed: Annotated[int, typer.Option(min=0, help="Another one draws another picture.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="Where the drawn .png goes.")] = None,
+    video: Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")] = None,
+    elevation: ElevationOption = None,
+    checkpoint: CheckpointOption = None,
+    kind: KindOption = None,
+    device: DeviceOption = "cpu",
+    texture: TextureOption = None,
+    vertex_colours: VertexColoursOption = False,
+    faces: FacesOption = None,
+    grid: GridOption = None,
+    threshold: ThresholdOption = None,
+    scale: ScaleOption = None,
+    up: UpOption = None,
     preset: PresetOption = None,
 ) -> None:
-    """Turn a sentence into a 3D asset: text to image, image to 3D."""
+    """Turn a sentence into a 3D asset: draw a picture of it, reconstruct that."""
     _prepare(preset)
     from orchestration.cli.generate import generate_command
 
-    generate_command(prompt, output, video, picture, seed)
+    generate_command(
+        prompt,
+        output,
+        seed=seed,
+        picture=picture,
+        video=video,
+        elevation=elevation,
+        checkpoint=checkpoint,
+        kind=kind,
+        device=device,
+        changes=_asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up),
+    )
 
 
 SourcesArgument = Annotated[
@@ -526,6 +637,23 @@ def label(
     from orchestration.cli.label import label_command
 
     label_command(port, by=by, browser=browser)
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 7861,
+    browser: Annotated[bool, typer.Option(help="Open the page in your browser.")] = True,
+    checkpoint: CheckpointOption = None,
+    kind: KindOption = None,
+    device: DeviceOption = "cpu",
+    saliency: SaliencyOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Drop a picture into a page on this machine, or type a sentence: a mesh to turn around and to download."""
+    _prepare(preset)
+    from orchestration.cli.demo import demo_command
+
+    demo_command(port, browser=browser, checkpoint=checkpoint, kind=kind, device=device, saliency=saliency)
 
 
 @app.command()

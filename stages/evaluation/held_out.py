@@ -21,11 +21,14 @@ from torch import Tensor
 
 from models.camera import Camera
 from models.lrm import LRM
+from models.perceptual import Distance
 from stages.reconstruction.config import ProtocolConfig
 from stages.reconstruction.data import Orbits
 from stages.video.sheets import save_sheet
 
-FIGURES = ("psnr", "foreground_psnr", "iou")
+FIGURES = ("psnr", "foreground_psnr", "iou", "feature_distance")
+AT_ONCE = 64
+"""Views that a network compares together."""
 
 
 @dataclass(frozen=True)
@@ -80,36 +83,54 @@ def baselines(training: Orbits, orbits: Orbits, protocol: ProtocolConfig) -> dic
     return {"mean image": mean, "copy of the input": copy}
 
 
-def figures(predictions: Predictions, orbits: Orbits, protocol: ProtocolConfig) -> pl.DataFrame:
-    """One row an orbit: id, object, psnr and foreground_psnr (dB, errors pooled over views), iou of silhouettes."""
+@torch.no_grad()
+def figures(
+    predictions: Predictions, orbits: Orbits, protocol: ProtocolConfig, distance: Distance | None = None
+) -> pl.DataFrame:
+    """One row an orbit: id, object, psnr and foreground_psnr (dB, errors pooled over views), iou of silhouettes, and
+    feature_distance, the mean `distance` of its views; null without one."""
     others = [view for view in range(orbits.rgb.shape[1]) if view != input_view(orbits, protocol)]
     rows = []
     for row, name in enumerate(orbits.ids):
-        error = (predictions.rgb[row, others] - orbits.rgb[row, others].float() / 255).square()
+        made, true = predictions.rgb[row, others], orbits.rgb[row, others].float() / 255
+        error = (made - true).square()
         truth, seen = orbits.alpha[row, others] > 127, predictions.alpha[row, others] > 0.5
         either = truth | seen
         foreground = error.movedim(1, -1)[either].mean()
         iou = (truth & seen).sum() / either.sum().clamp(min=1)
-        values = (_decibel(error.mean()), _decibel(foreground), float(iou))
-        rows.append({"id": name, "object": name.rsplit("-", 2)[0], **dict(zip(FIGURES, values, strict=True))})
-    return pl.DataFrame(rows)
+        apart = None if distance is None else _apart(made, true, distance)
+        values = (_decibel(error.mean()), _decibel(foreground), float(iou), apart)
+        rows.append({"id": name, "object": object_of(name), **dict(zip(FIGURES, values, strict=True))})
+    return pl.DataFrame(rows, schema_overrides=dict.fromkeys(FIGURES, pl.Float64))
+
+
+def _apart(made: Float[Tensor, "v 3 s s"], true: Float[Tensor, "v 3 s s"], distance: Distance) -> float:
+    pairs = zip(made.split(AT_ONCE), true.split(AT_ONCE), strict=True)
+    return float(torch.cat([distance(*pair) for pair in pairs]).mean())
 
 
 def save_figures(
-    predictions: Mapping[str, Predictions], orbits: Orbits, protocol: ProtocolConfig, output: Path, preview: Path
+    predictions: Mapping[str, Predictions],
+    orbits: Orbits,
+    protocol: ProtocolConfig,
+    output: Path,
+    preview: Path,
+    distance: Distance | None = None,
 ) -> dict[str, float]:
     """Write metrics.parquet (method, id, object, figures), metrics.json (means) and a sheet; return the means.
 
     The sheet shows input, truth and what the first method made of it.
     """
     tables = [
-        figures(made, orbits, protocol).select(pl.lit(method).alias("method"), pl.all())
+        figures(made, orbits, protocol, distance).select(pl.lit(method).alias("method"), pl.all())
         for method, made in predictions.items()
     ]
     table = pl.concat(tables)
     table.write_parquet(output / "metrics.parquet")
     summary = {
-        method: {name: interval(table.filter(pl.col("method") == method), name) for name in FIGURES}
+        method: {
+            name: interval(table.filter(pl.col("method") == method), name) for name in FIGURES if table[name].count()
+        }
         for method in predictions
     }
     content = {"protocol": protocol_id(protocol), "objects": orbits_objects(orbits), "figures": summary}
@@ -141,7 +162,12 @@ def protocol_id(protocol: ProtocolConfig) -> str:
 
 
 def orbits_objects(orbits: Orbits) -> int:
-    return len({name.rsplit("-", 2)[0] for name in orbits.ids})
+    return len({object_of(name) for name in orbits.ids})
+
+
+def object_of(id_: str) -> str:
+    """The object of an orbit's id, which ends in its version and its number."""
+    return id_.rsplit("-", 2)[0]
 
 
 def _decibel(squared_error: Tensor) -> float:

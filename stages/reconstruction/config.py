@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.config import LRMConfig
 from stages.config import TrainingConfig, WeightsConfig
+from stages.quality.config import SaliencyConfig
 
 
 class DrawConfig(BaseModel):
@@ -102,12 +103,24 @@ class PretrainConfig(LRMTrainingConfig):
 
 
 class MeshConfig(BaseModel):
-    """Marching cubes."""
+    """Marching cubes, and what becomes of the surface."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grid: int = Field(512, ge=8, description="points a side")
-    threshold: float = Field(1.0, gt=0, description="density of the surface")
+    threshold: float | None = Field(
+        None,
+        gt=0,
+        description="density of the surface; null takes the one whose silhouettes agree best with the volume's. The "
+        "published VFusion3D uses 1, OpenLRM 3",
+    )
+    smallest_part: float = Field(
+        0.01, ge=0, le=1, description="parts that enclose a smaller share of the largest's volume are left out"
+    )
+    faces: int | None = Field(20000, ge=4, description="at most so many; null leaves what marching cubes made")
+    texture: int | None = Field(
+        1024, ge=16, le=8192, description="pixels a side, about; null colours the vertices instead"
+    )
 
 
 class TurntableConfig(BaseModel):
@@ -120,6 +133,7 @@ class TurntableConfig(BaseModel):
     size: int = Field(384, gt=0)
     elevation: float = 15.0
     focal: float = Field(0.75, gt=0)
+    radius: float = Field(1.5, gt=0, description="distance of the cameras")
 
 
 class ExportConfig(BaseModel):
@@ -129,9 +143,14 @@ class ExportConfig(BaseModel):
 
     mesh: MeshConfig = MeshConfig.model_validate({})
     turntable: TurntableConfig = TurntableConfig.model_validate({})
+    up: Literal["y", "z"] = Field("y", description="the axis that points up in the files; glTF asks for y")
+    scale: float | None = Field(None, gt=0, description="units of the longest side; null leaves the size as it is")
+    saliency: SaliencyConfig | None = Field(
+        None, description="finds the object on any background; null: the background has one colour, or is transparent"
+    )
     fill: float = Field(0.72, gt=0, le=1, description="share of the picture that the object's longer side takes")
     elevation: float = Field(20.0, description="degrees, of the camera that took the picture, where nobody says")
-    radius: float = Field(1.5, gt=0)
+    radius: float = Field(1.5, gt=0, description="distance of the camera that took the picture")
     focal: float = Field(0.75, gt=0)
 
 

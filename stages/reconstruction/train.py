@@ -25,13 +25,13 @@ from models.perceptual import Lpips, TokenDistance
 from stages.errors import InputError
 from stages.evaluation.held_out import baselines, save_figures, single_image
 from stages.objects.splits import HELD_OUT, TRAIN
+from stages.perceptual import lpips
 from stages.reconstruction.config import FinetuneConfig, LossConfig, LRMTrainingConfig, PretrainConfig
 from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.export import export
 from stages.reconstruction.preflight import posed, tell_memory
 from stages.seeds import sample_seed
 from stages.training import fit
-from stages.weights import find_weights
 
 
 def pretrain(
@@ -82,13 +82,14 @@ def finetune(
     training, held_out = (rendered_orbits(table, shards, split) for split in (TRAIN, HELD_OUT))
     model = load(pretrained, LRMConfig, LRM.from_config)
     before = single_image(model, held_out, config.protocol)
+    distance = TokenDistance(model.encoder)  # as it was before training: one measure for all methods
     curve = _train(model, training, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, model.config, output)
     curve.write_parquet(output / "training.parquet")
     model.eval()
     after = single_image(model, held_out, config.protocol)
     figures = {"lrm_finetuned": after, "lrm_pretrained": before, **baselines(training, held_out, config.protocol)}
-    means = save_figures(figures, held_out, config.protocol, output, scratch / "preview")
+    means = save_figures(figures, held_out, config.protocol, output, scratch / "preview", distance)
     report({"metrics": means})
     export(model, held_out, config, output)
 
@@ -124,10 +125,7 @@ def _distance(model: LRM, config: LossConfig) -> TokenDistance | Lpips | None:
     """What the perceptual loss asks, by the image encoder as it is before the training."""
     if not config.perceptual:
         return None
-    if config.lpips is None:
-        return TokenDistance(model.encoder)
-    backbone = find_weights(config.lpips, "vgg16.safetensors")
-    return Lpips(load_file(backbone), str(backbone))
+    return TokenDistance(model.encoder) if config.lpips is None else lpips(config.lpips)
 
 
 def ray_loss(

@@ -194,18 +194,6 @@ def test_generate_says_what_it_lacks(project):
     assert "text_to_image" in refused("generate", "a red chair", "-o", "chair.glb")
 
 
-def test_reconstruct_says_what_it_lacks(project):
-    assert "orbitforge run --preset tiny" in refused("reconstruct", "chair.png", "-o", "chair.glb")
-    model = project / "data" / "tiny" / "lrm_finetuned"
-    model.mkdir(parents=True)
-    (model / "config.json").write_text("{}")
-    assert "chair.png is no file" in refused("reconstruct", "chair.png", "-o", "chair.glb")
-    (project / "chair.png").touch()
-    image = str(project / "chair.png")
-    assert "should end in .glb" in refused("reconstruct", image, "-o", str(project / "chair.obj"))
-    assert "should end in .mp4" in refused("reconstruct", image, "-o", "chair.glb", "--video", "chair.gif")
-
-
 def test_a_folder_without_the_project_is_refused(project, tmp_path_factory, monkeypatch):
     monkeypatch.delenv("ORBITFORGE_ROOT")
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))

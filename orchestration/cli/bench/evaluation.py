@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from orchestration import paths, pipeline
+from orchestration.cli.bench.reconstruction import FIGURES, METHODS, held_out_table
 from orchestration.cli.bench.registry import Row
 from orchestration.errors import OrbitforgeError
 
@@ -30,38 +30,51 @@ def measure(report: Callable[[str], None]) -> list[Row]:
     if not finished.is_file():
         raise OrbitforgeError(f"{finished} is missing; run `orbitforge run` first")
     with tempfile.TemporaryDirectory(prefix="orbitforge-bench-") as folder:
-        tables = [pl.read_parquet(finished)] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
-    by_seed = [
-        table.select("method", "object", "foreground_psnr", "iou")
-        .group_by("method", "object")
-        .mean()
-        .group_by("method")
-        .agg(pl.col("foreground_psnr", "iou").mean())
-        for table in tables
-    ]
-
-    def over_seeds(method: str, figure: str) -> np.ndarray:
-        return np.array([table.filter(pl.col("method") == method)[figure].item() for table in by_seed])
-
-    def row(method: str, figure: str, unit: str, peer: float | None = None, target: float | None = None) -> Row:
-        values = over_seeds(method, figure)
-        spread = float(values.max() - values.min()) / 2
-        return Row(f"{method}: {figure}", unit, float(values.mean()), peer, target, spread, at_least=True)
-
-    mean_image, copied = (
-        float(over_seeds(name, "foreground_psnr").mean()) for name in ("mean image", "copy of the input")
-    )
-    pretrained = float(over_seeds("lrm_pretrained", "foreground_psnr").mean())
+        registered = held_out_table(home, home / "lrm_pretrained", home / "lrm_finetuned", report)
+        tables = [registered] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
+    over_seeds = summary(tables)
+    report(as_markdown(over_seeds))
+    means = {(row["method"], row["figure"]): row["mean"] for row in over_seeds.to_dicts()}
+    best = max(means[name, "foreground_psnr"] for name in METHODS[2:])
+    targets = {("lrm_finetuned", "foreground_psnr"): best + LEAD, ("lrm_finetuned", "iou"): OVERLAP}
     return [
-        row("lrm_finetuned", "foreground_psnr", "dB", pretrained, max(mean_image, copied) + LEAD),
-        row("lrm_finetuned", "iou", "IoU", None, OVERLAP),
-        row("lrm_pretrained", "foreground_psnr", "dB"),
-        row("lrm_pretrained", "iou", "IoU"),
-        row("mean image", "foreground_psnr", "dB"),
-        row("copy of the input", "foreground_psnr", "dB"),
-        row("mean image", "iou", "IoU"),
-        row("copy of the input", "iou", "IoU"),
+        Row(
+            f"{method}: {figure}",
+            FIGURES[figure].unit,
+            mean,
+            means[METHODS[1], figure] if method == METHODS[0] else None,
+            targets.get((method, figure)),
+            spread,
+            at_least=FIGURES[figure].high_is_good,
+        )
+        for method, figure, mean, spread in over_seeds.iter_rows()
     ]
+
+
+def summary(tables: list[pl.DataFrame]) -> pl.DataFrame:
+    """method, figure, mean and spread (half of largest less smallest) over the seeds, a table of `held_out_table` each;
+    every object counts once. In the order of METHODS and FIGURES; what a method has no figure of is left out."""
+    figures = [figure for figure in FIGURES if figure in tables[0].columns]
+    of_objects = pl.concat(
+        table.group_by("method", "object").agg(pl.col(figures).mean()).with_columns(seed=pl.lit(number))
+        for number, table in enumerate(tables)
+    )
+    of_seeds = of_objects.group_by("method", "seed").agg(pl.col(figures).mean())
+    long = of_seeds.unpivot(figures, index=["method", "seed"], variable_name="figure").drop_nulls("value")
+    value = pl.col("value")
+    found = long.group_by("method", "figure").agg(
+        value.mean().alias("mean"), ((value.max() - value.min()) / 2).alias("spread")
+    )
+    return found.sort(pl.col("method").cast(pl.Enum(METHODS)), pl.col("figure").cast(pl.Enum(figures)))
+
+
+def as_markdown(found: pl.DataFrame) -> str:
+    """A row a method, a column a figure: mean ± spread."""
+    figures = found["figure"].unique(maintain_order=True).to_list()
+    cells = {(method, figure): f"{mean:.3g} ± {spread:.2g}" for method, figure, mean, spread in found.iter_rows()}
+    lines = [["", *figures], ["---"] * (1 + len(figures))]
+    lines += [[method, *(cells.get((method, figure), "") for figure in figures)] for method in METHODS]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _trained(home: Path, seed: int, folder: Path, report: Callable[[str], None]) -> pl.DataFrame:
@@ -93,4 +106,4 @@ def _trained(home: Path, seed: int, folder: Path, report: Callable[[str], None])
         seed=seed,
         report=lambda event: None,
     )
-    return pl.read_parquet(finetuned / "metrics.parquet")
+    return held_out_table(home, pretrained, finetuned, report)

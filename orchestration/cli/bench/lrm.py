@@ -185,10 +185,12 @@ def mesh_apart() -> dict[str, Any]:
 
     lrm, planes = fitted()
     triplane = lrm.field(planes).planes
-    extract_mesh(lrm, triplane, MeshConfig(grid=16, threshold=THRESHOLD))  # compiles
+    extract_mesh(lrm, triplane, MeshConfig.model_validate({"grid": 16, "threshold": THRESHOLD}))  # compiles
     before = _resident_mb()
     _forget_peak()
-    _, seconds = _timed(lambda: extract_mesh(lrm, triplane, MeshConfig(grid=LARGE, threshold=THRESHOLD)))
+    _, seconds = _timed(
+        lambda: extract_mesh(lrm, triplane, MeshConfig.model_validate({"grid": LARGE, "threshold": THRESHOLD}))
+    )
     return {"seconds": seconds, "mb": _peak_mb() - before}
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -22,6 +23,7 @@ BENCHES = {
     "load": "planning, listing and resuming a corpus of 10,000 shards with tiny payloads, beside 1,000",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
+    "reconstruction": "the models of the preset on held-out objects: pictures, features and surfaces, beside baselines",
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
@@ -62,7 +64,7 @@ def bench_command(name: str, *, as_json: bool) -> None:
         print(known)
         return
     console = Console(stderr=True)
-    rows = importlib.import_module(f"orchestration.cli.bench.{name}").measure(console.print)
+    rows = importlib.import_module(f"orchestration.cli.bench.{name}").measure(partial(console.print, soft_wrap=True))
     if as_json:
         print(json.dumps({"bench": name, "machine": machine(), "rows": [row.as_json() for row in rows]}))
     else:

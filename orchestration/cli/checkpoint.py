@@ -1,0 +1,121 @@
+"""From what a person names as a checkpoint to a model that is ready."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from orchestration import paths
+from orchestration.errors import OrbitforgeError
+from orchestration.presets.schema import Preset
+
+if TYPE_CHECKING:
+    from stages.reconstruction.asset import Height, Reconstructor
+
+MODEL = "lrm_finetuned"
+_REGISTERED = re.compile(r"(?:mlflow:|models:/)(?P<name>[\w.-]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+))")
+
+
+def reconstructor(
+    preset: Preset, checkpoint: str | None, *, kind: str | None, device: str, changes: dict[str, Any]
+) -> Reconstructor:
+    """The model at `checkpoint` (default: the preset's fine-tuned one) with the preset's way of making assets or, for a
+    published model, its own; `changes` are keys of `ExportConfig`, None for those that stay, nested under `mesh` and
+    `turntable`. Raises OrbitforgeError or InputError that say what is missing.
+    """
+    from dataclasses import replace
+
+    from stages.reconstruction.load import load
+
+    found = load(checkpoint_path(preset, checkpoint), kind=kind, device=device)
+    before = preset.finetune.export if found.kind == "orbitforge" else found.config
+    return replace(found, config=changed(before, changes))
+
+
+def checkpoint_path(preset: Preset, checkpoint: str | None) -> Path:
+    """A file or folder: the preset's model, what lies at a path, or what MLflow has as mlflow:NAME@ALIAS or
+    mlflow:NAME/VERSION."""
+    if checkpoint is None:
+        model = paths.data() / preset.name / MODEL
+        if not (model / "config.json").is_file():
+            raise OrbitforgeError(f"{model} holds no model yet; make it with `orbitforge run --preset {preset.name}`")
+        return model
+    if checkpoint.startswith(("mlflow:", "models:/")):
+        return _registered(checkpoint)
+    if not Path(checkpoint).exists():
+        raise OrbitforgeError(
+            f"nothing lies at {checkpoint}; name a safetensors file, a folder with one, or mlflow:NAME@ALIAS"
+        )
+    return Path(checkpoint)
+
+
+def _registered(text: str) -> Path:
+    match = _REGISTERED.fullmatch(text)
+    if not match:
+        raise OrbitforgeError(f"{text!r} is no registered model; write mlflow:NAME@ALIAS or mlflow:NAME/VERSION")
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    from orchestration.resources.tracking import Tracking
+
+    uri = Tracking().client().tracking_uri
+    which = f"@{match['alias']}" if match["alias"] else f"/{match['version']}"
+    try:
+        return Path(download_artifacts(f"models:/{match['name']}{which}", tracking_uri=uri))
+    except (MlflowException, OSError) as error:
+        raise OrbitforgeError(f"MLflow at {uri} gives no {text}: {' '.join(str(error).split())}") from None
+
+
+def changed(config: Any, changes: dict[str, Any]) -> Any:
+    """The config with some keys changed; -1 stands for null. Raises OrbitforgeError for values out of range."""
+    values = config.model_dump()
+    for name, value in changes.items():
+        part, _, key = name.rpartition(".")
+        if value is not None:
+            (values[part] if part else values)[key] = None if value == -1 else value
+    try:
+        return type(config).model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OrbitforgeError(f"{where}: {first['msg']}; it was {first['input']!r}") from None
+
+
+def estimator(preset: Preset) -> Height:
+    """Elevations by the preset's estimator. Raises InputError when there is none."""
+    from stages.reconstruction.height import load_height
+
+    home = paths.data()
+    return load_height(
+        home / preset.name / "elevation_estimator", home / "base_models" / "encoder", preset.quality.features
+    )
+
+
+def told_height(preset: Preset, text: str | None) -> float | Height | None:
+    """What `--elevation` says: degrees, `auto` for the estimator, nothing for the preset's own number."""
+    if text is None:
+        return None
+    if text == "auto":
+        return estimator(preset)
+    try:
+        degrees = float(text)
+    except ValueError:
+        degrees = float("nan")
+    if not -89 <= degrees <= 89:
+        raise OrbitforgeError(f"--elevation {text}: degrees from -89 to 89 are wanted, or auto")
+    return degrees
+
+
+def saliency_config(path: Path | None) -> dict[str, Any] | None:
+    """A network that the user names; ISNet's family wants other numbers than U2-Net's."""
+    if path is None:
+        return None
+    if not path.is_file():
+        raise OrbitforgeError(f"{path} is no file; name a salient-object network, such as u2net.onnx")
+    from stages.hashing import file_md5
+
+    other = {"size": 1024, "normalise": "half"} if "isnet" in path.name else {}
+    return {"at": str(path), "md5": file_md5(path), **other}

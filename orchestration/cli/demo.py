@@ -1,0 +1,42 @@
+"""`orbitforge demo`: a page on loopback that turns pictures and sentences into meshes."""
+
+from __future__ import annotations
+
+import tempfile
+import webbrowser
+from pathlib import Path
+
+from rich.console import Console
+
+from orchestration.cli.checkpoint import estimator, reconstructor, saliency_config
+from orchestration.cli.loopback import listen, serve
+from orchestration.cli.painting import painter
+from orchestration.demo.server import Demo
+from orchestration.errors import OrbitforgeError
+from orchestration.presets.schema import current_preset
+from stages.errors import InputError
+
+
+def demo_command(
+    port: int, *, browser: bool, checkpoint: str | None, kind: str | None, device: str, saliency: Path | None
+) -> None:
+    """Serve until Ctrl-C. What was made is gone then: it is there to be downloaded."""
+    preset = current_preset()
+    taken, url = listen(port)
+    changes = {"saliency": saliency_config(saliency)}
+    model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
+    console = Console(stderr=True)
+    try:
+        paint, lacking = painter(preset), None
+    except (OrbitforgeError, InputError) as error:
+        paint, lacking = None, str(error)
+        console.print(f"pictures only: {lacking}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    try:
+        height = estimator(preset)
+    except (OrbitforgeError, InputError):
+        height = None
+    console.print(f"drop a picture of one object here: {url}", style="bold green", soft_wrap=True)
+    if browser:
+        webbrowser.open(url)
+    with tempfile.TemporaryDirectory(prefix="orbitforge-demo-") as folder:
+        serve(Demo(model, Path(folder), height=height, paint=paint, lacking=lacking).app(), taken)

@@ -1,0 +1,104 @@
+"""Reconstructed surfaces against true ones: Chamfer distance and F-score, in a world where objects are 1.6 long.
+
+held_out_surfaces(objects, meshes, rendering, ids) -> points on the true surface of each orbit's object
+geometry(model, orbits, protocol, surfaces, config) -> id, object, chamfer, f_score; null where there is no mesh
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+import trimesh
+from jaxtyping import Float
+from scipy.spatial import KDTree
+
+from models.camera import Camera
+from models.lrm import LRM
+from stages.errors import InputError
+from stages.evaluation.held_out import input_view, object_of
+from stages.reconstruction.config import MeshConfig, ProtocolConfig
+from stages.reconstruction.data import Orbits
+from stages.reconstruction.mesh import extract_surface
+from stages.rendering.config import RenderingConfig
+from stages.rendering.mesh import load_mesh
+from stages.seeds import sample_seed
+
+POINTS = 10_000
+NEAR = 0.05
+"""A point is recovered when the other surface is nearer than this: a thirtieth of the object's length."""
+FIGURES = ("chamfer", "f_score")
+
+Points = Float[np.ndarray, "p 3"]
+
+
+def chamfer(first: Points, second: Points) -> float:
+    """The mean distance from a point of either set to the other set, averaged over both directions."""
+    there, back = _distances(first, second)
+    return float(there.mean() + back.mean()) / 2
+
+
+def f_score(made: Points, truth: Points, near: float = NEAR) -> float:
+    """Harmonic mean of the shares of `made` that lie near the truth, and of the truth that lie near `made`."""
+    precision, recall = (float((distance < near).mean()) for distance in _distances(made, truth))
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _distances(first: Points, second: Points) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(KDTree(second).query(first)[0]), np.asarray(KDTree(first).query(second)[0])
+
+
+def surface_points(mesh: trimesh.Trimesh, count: int, seed: int) -> Points:
+    """Points spread evenly over the area of a mesh."""
+    return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=seed)[0])
+
+
+def held_out_surfaces(
+    objects: pl.DataFrame, meshes: Path, rendering: RenderingConfig, ids: tuple[str, ...]
+) -> dict[str, Points]:
+    """Points on the true surfaces of the objects of orbits, placed as they are rendered; `file` is below `meshes`."""
+    files = dict(objects.select("id", "file").iter_rows())
+    surfaces = {}
+    for name in sorted({object_of(id_) for id_ in ids} & files.keys()):
+        mesh = load_mesh(meshes / files[name], rendering)
+        whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+        surfaces[name] = surface_points(whole, POINTS, sample_seed(0, name) % 2**32)
+    return surfaces
+
+
+def geometry(
+    model: LRM | None,
+    orbits: Orbits,
+    protocol: ProtocolConfig,
+    surfaces: Mapping[str, Points],
+    config: MeshConfig,
+) -> pl.DataFrame:
+    """One row an orbit with a true surface: the model's mesh from the input view alone, in the truth's world. Without a
+    model (the baselines are pictures), or where it makes no surface, figures are null."""
+    view = input_view(orbits, protocol)
+    rows = []
+    for row, id_ in enumerate(orbits.ids):
+        if (truth := surfaces.get(object_of(id_))) is None:
+            continue
+        made = None if model is None else _points(model, orbits, row, view, config)
+        found = (None, None) if made is None else (chamfer(made, truth), f_score(made, truth))
+        rows.append({"id": id_, "object": object_of(id_), **dict(zip(FIGURES, found, strict=True))})
+    schema = {"id": pl.String, "object": pl.String, **dict.fromkeys(FIGURES, pl.Float64)}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _points(model: LRM, orbits: Orbits, row: int, view: int, config: MeshConfig) -> Points | None:
+    camera = orbits.cameras[row][view]
+    own = camera.relative_to(camera)
+    with torch.no_grad():
+        planes = model.triplane(orbits.rgb[row, view][None].float() / 255, Camera(own.pose[None], own.intrinsics[None]))
+    try:
+        mesh = extract_surface(model, model.field(planes), planes.box, config)
+    except InputError:
+        return None
+    back = (camera.pose @ own.pose.inverse()).double().numpy()  # from the input camera's world to the truth's
+    points = surface_points(mesh, POINTS, sample_seed(1, orbits.ids[row]) % 2**32)
+    return points @ back[:3, :3].T + back[:3, 3]
