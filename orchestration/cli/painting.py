@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from orchestration import paths
@@ -39,7 +41,8 @@ def painter(preset: Preset) -> Paint:
     from stages.reconstruction.picture import Picture
 
     config = preset.corpus.text
-    made = Painter(paths.data() / "base_models" / "text_to_image", config)
+    with _quiet():
+        made = Painter(paths.data() / "base_models" / "text_to_image", config)
 
     def paint(text: str, seed: int) -> Picture:
         (image,) = made.paint([text], [seed])
@@ -51,3 +54,23 @@ def painter(preset: Preset) -> Paint:
             raise InputError(f"{text!r} gave no picture: {error}; try another seed, or other words") from None
 
     return paint
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what diffusers and transformers say while they load: bars, and advice to those who write pipelines."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    before = diffusers.get_verbosity()
+    diffusers.set_verbosity_error()
+    for library in (diffusers, transformers):
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        diffusers.set_verbosity(before)
+        for library in (diffusers, transformers):
+            library.enable_progress_bar()

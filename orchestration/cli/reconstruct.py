@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +66,7 @@ def reconstruct_command(
         made = model(images[0], height)
         for note in made.notes:
             console.print(f"{images[0]}: {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
-        files = save(made, output, video or (output.with_suffix(".mp4") if turntable else None))
+        files = save(made, output, video or (output.with_suffix(".mp4") if turntable else None), images=images)
         rows = [_row(images[0], files=[str(file) for file in files], made=made)]
     else:
         rows = _batch(images, output, model, height, form or "glb", turntable, console)
@@ -104,7 +104,8 @@ def _batch(
             if not image.is_file():
                 raise InputError(f"{image} is no file")
             made = model(image, height)
-            files = save(made, output / f"{name}.{form}", output / f"{name}.mp4" if turntable else None)
+            asset, video = output / f"{name}.{form}", output / f"{name}.mp4" if turntable else None
+            files = save(made, asset, video, images=images)
             rows.append(_row(image, files=[file.name for file in files], made=made))
         except InputError as error:
             rows.append(_row(image, reason=str(error)))
@@ -125,8 +126,16 @@ def _row(image: Path, *, files: list[str] | None = None, reason: str | None = No
     return told
 
 
-def save(made: Asset, output: Path, video: Path | None, picture: tuple[Path, Picture] | None = None) -> list[Path]:
-    """Write the asset, and video and picture if they are wanted: all files, or none."""
+def save(
+    made: Asset,
+    output: Path,
+    video: Path | None,
+    picture: tuple[Path, Picture] | None = None,
+    *,
+    images: Sequence[Path] = (),
+) -> list[Path]:
+    """Write the asset, and video and picture if they are wanted: all files, or none. Raises InputError when one
+    would take the place of another, or of one of `images`."""
     with plain_errors(f"writing {output}"):
         for path in filter(None, (output, video, picture and picture[0])):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +147,10 @@ def save(made: Asset, output: Path, video: Path | None, picture: tuple[Path, Pic
             if picture:
                 picture[1].save(folder / "picture.png")
                 files.append((folder / "picture.png", picture[0]))
+            places = [finished.resolve() for _, finished in files]
+            for place in places:
+                if places.count(place) > 1 or place in [image.resolve() for image in images]:
+                    raise InputError(f"{place} would be written over; name another output")
             for unfinished, finished in files:
                 shutil.move(unfinished, finished)
             return [finished for _, finished in files]

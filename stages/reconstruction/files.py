@@ -105,7 +105,7 @@ def _ply(mesh: trimesh.Trimesh, comment: str) -> bytes:
 def _obj(mesh: trimesh.Trimesh, path: Path, comment: str) -> dict[str, bytes]:
     name = re.sub(r"\s+", "_", path.stem)  # names in an OBJ end at a space
     if isinstance(mesh.visual, TextureVisuals):
-        mesh.visual.material.name = name
+        mesh.visual.material.name = f"{name}_texture"  # and its file: chair.png is what chair.obj is often made of
     text, beside = export_obj(
         mesh, include_normals=True, return_texture=True, mtl_name=f"{name}.mtl", header=comment, digits=6
     )

@@ -63,7 +63,7 @@ def test_a_picture_becomes_files_to_download(client: TestClient) -> None:
         mesh: Any = trimesh.load(io.BytesIO(files[name].content), file_type=kind, force="mesh")
         assert 0 < len(mesh.faces) <= 300
     with zipfile.ZipFile(io.BytesIO(files["asset.zip"].content)) as archive:
-        assert sorted(archive.namelist()) == ["asset.mtl", "asset.obj", "asset.png"]
+        assert sorted(archive.namelist()) == ["asset.mtl", "asset.obj", "asset_texture.png"]
     assert client.get(f"/api/asset/{told['id']}/model.safetensors").status_code == 404
     assert client.get("/api/asset/..%2F..%2Fmodel/config.json").status_code == 404
 

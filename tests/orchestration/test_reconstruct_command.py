@@ -101,7 +101,17 @@ def test_options_reach_the_file(home: Path) -> None:
         assert len(mesh.faces) <= 60
     assert extras(home / "x.glb")["elevation"] == -5
     assert invoke("reconstruct", "chair.png", "-o", "x.obj", *QUICK).exit_code == 0
-    assert all((home / name).is_file() for name in ("x.obj", "x.mtl", "x.png"))
+    assert all((home / name).is_file() for name in ("x.obj", "x.mtl", "x_texture.png"))
+
+
+def test_no_picture_is_written_over(home: Path) -> None:
+    before = Path("chair.png").read_bytes()
+    assert invoke("reconstruct", "chair.png", "-o", "chair.obj", *QUICK).exit_code == 0
+    assert Path("chair.png").read_bytes() == before
+    shutil.move("chair.png", "y_texture.png")
+    assert "y_texture.png would be written over" in refused("reconstruct", "y_texture.png", "-o", "y.obj", *QUICK)
+    assert Path("y_texture.png").read_bytes() == before
+    assert not Path("y.obj").exists()
 
 
 def test_a_bad_image_of_many_costs_its_own_row(home: Path) -> None:

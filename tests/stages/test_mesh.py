@@ -116,7 +116,7 @@ def test_a_texture_survives_the_file_with_the_colours_of_the_field(suffix: str, 
     assert difference.mean() < 0.004
     assert np.quantile(difference, 0.999) < 0.03, "seams included"
     if suffix == ".obj":
-        assert {file.name for file in files} == {"my ball.obj", "my_ball.mtl", "my_ball.png"}
+        assert {file.name for file in files} == {"my ball.obj", "my_ball.mtl", "my_ball_texture.png"}
         assert "model_md5" in files[0].read_text().partition("\n")[0]
 
 
