@@ -66,6 +66,9 @@ def load(
             lrm = load_published(file, kind, **overrides)  # pyright: ignore[reportArgumentType]  # checked
     except (ValueError, SafetensorError) as error:
         raise InputError(" ".join(str(error).split())) from None
+    bad = next((key for key, value in lrm.state_dict().items() if not value.isfinite().all()), None)
+    if bad:
+        raise InputError(f"{file}: {bad} holds numbers that are not finite; the training that wrote it had failed")
     if config is None:
         config = ExportConfig.model_validate(PUBLISHED.get(kind.partition("-")[0], {}))
     return Reconstructor(lrm.eval().to(found_device(device)), file_md5(file), kind, config)

@@ -74,6 +74,8 @@ def _threshold(slabs: Iterable[Float[Tensor, "rows g g"]], width: float, config:
     """
     sums, peaks = _along_axes(slabs)
     largest = float(peaks.max())
+    if not np.isfinite(largest):
+        raise InputError("no surface: densities are not finite; are picture and weights what they should be?")
     if largest < EMPTY:
         raise InputError(
             f"no surface: the largest density is {largest:.3g}; show the object larger on a plain background, "

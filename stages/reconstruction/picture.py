@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from stages.quality.masks import foreground
 from stages.quality.saliency import salient
 
 LARGEST = 2048  # pixels a side that are kept; no model here sees more
+LEAST = 8  # pixels along the longer side of an object
 MOST = 100_000_000  # pixels that are decoded at all
 WHITENESS = 0.08  # how far from the background's colour a background pixel may be
 PLAIN = 0.9  # share of the border that has to be of one colour for the background to be so
@@ -79,16 +80,17 @@ def _converted(image: Image.Image, name: str) -> Picture:
         image.draft(None, (LARGEST, LARGEST))  # decodes at a half, a quarter or an eighth
         notes += [] if image.size == size else [f"{size[0]} x {size[1]} pixels were read smaller"]
     image.load()
-    mode, turned = image.mode, ImageOps.exif_transpose(image)
-    if turned.getexif() != image.getexif():
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         notes.append("turned as its EXIF orientation says")
+    ImageOps.exif_transpose(image, in_place=True)
+    mode, turned = image.mode, image
     if mode in ("I", "F") or mode.startswith("I;16"):
         turned = _eight_bits(turned, name)
         notes.append(f"{mode} converted to 8 bit")
     if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
         turned = turned.convert("RGB")
         notes.append(f"{mode} converted to RGB without its colour profile")
-    rgba = turned.convert("RGBA")
+    rgba = turned if turned.mode == "RGBA" else turned.convert("RGBA")
     if max(rgba.size) > LARGEST:
         size = rgba.size
         rgba.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX)
@@ -149,7 +151,7 @@ def object_picture(
 ) -> Float[Tensor, "3 s s"]:
     """The object of a picture, centred on white so that its longer side takes `fill` of it, RGB in 0..1.
 
-    Raises InputError as `object_mask` does.
+    Raises InputError as `object_mask` does, and for objects of less than LEAST pixels.
     """
     mask = object_mask(picture, saliency)
     rgba = picture.rgba.copy()
@@ -158,6 +160,8 @@ def object_picture(
         around = ndimage.binary_dilation(mask, np.ones((3, 3), dtype=bool)) if _on_white(rgba, mask) else mask
         rgba[..., 3] = np.where(around, 255, 0)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if (longest := max(int(np.ptp(rows)), int(np.ptp(columns))) + 1) < LEAST:
+        raise InputError(f"{picture.name} shows an object of {longest} pixels, at least {LEAST} are needed; show more")
     box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
     side = round(max(box[2] - box[0], box[3] - box[1]) / fill)
     cut = Image.fromarray(rgba).crop(box)

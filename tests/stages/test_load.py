@@ -101,6 +101,17 @@ def test_foreign_weights_name_the_first_wrong_key_and_the_shape_that_belongs_the
         load(folder / "other.safetensors", kind="orbitforge")
 
 
+def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["transformer.pos_embed"][0, 3, 1] = float("inf")
+    save_file(weights, file)
+    with pytest.raises(
+        InputError, match=r"model\.safetensors: transformer\.pos_embed holds numbers that are not finite"
+    ):
+        load(folder)
+
+
 def test_pickles_are_not_opened(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "model.bin")
     (tmp_path / "old.pt").write_bytes(pickle.dumps({"a": 1}))

@@ -35,6 +35,12 @@ def test_a_threshold_that_nothing_reaches_is_named_with_the_largest_density() ->
         extract_surface(lrm, lrm.field(planes), planes.box, config(threshold=50.0))
 
 
+def test_densities_that_are_no_numbers_are_named() -> None:
+    lrm, planes = field(lambda points: torch.where(points[..., 0] > 0.5, torch.nan, 1.0))
+    with pytest.raises(InputError, match="densities are not finite"):
+        extract_mesh(lrm, planes, MeshConfig.model_validate({"grid": 16}))
+
+
 @pytest.mark.parametrize("inside", [5.0, 60.0, 1000.0])
 def test_the_automatic_threshold_shows_the_silhouette_that_the_volume_has(inside: float) -> None:
     """Fog of a tenth around a ball of radius 0.5: the surface is the ball's however dense both are."""

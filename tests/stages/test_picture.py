@@ -154,6 +154,19 @@ def test_large_pictures_are_made_smaller_and_very_large_ones_refused(tmp_path: P
         read_picture(tmp_path / "huge.png")
 
 
+def test_an_upright_tiff_is_not_said_to_be_turned(tmp_path: Path) -> None:
+    drawn().save(tmp_path / "x.tif")
+    assert read_picture(tmp_path / "x.tif").notes == ()
+
+
+def test_an_object_of_a_few_pixels_is_refused(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (64, 64))
+    picture.paste((*RED, 255), (20, 20, 27, 24))
+    picture.save(tmp_path / "speck.png")
+    with pytest.raises(InputError, match=r"speck\.png shows an object of 7 pixels, at least 8"):
+        shown(tmp_path / "speck.png")
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tiff", "bmp"])
 @pytest.mark.parametrize("share", [0.02, 0.4, 0.9])
 def test_files_cut_short_are_named(suffix: str, share: float, tmp_path: Path) -> None:
