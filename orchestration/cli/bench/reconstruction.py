@@ -90,6 +90,8 @@ def held_out_table(home: Path, pretrained: Path, finetuned: Path, report: Callab
             own = figures(predictions, held_out, protocol, learned)["feature_distance"]
             table = table.with_columns(own.alias("lpips"))
         surface = geometry(models.get(method), held_out, protocol, surfaces, mesh)
+        if method in models and (missing := surface["chamfer"].null_count()):
+            report(f"{method}: no surface in {missing} of {len(surface)} orbits, which its Chamfer and F leave out")
         tables.append(
             table.join(surface.drop("object"), on="id", how="left").select(pl.lit(method).alias("method"), pl.all())
         )
