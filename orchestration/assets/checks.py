@@ -34,10 +34,11 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     def check() -> dg.AssetCheckResult:
         here = pipeline.current()
         table = here.table(str(step.shards))
+        ids = {shard: set(rows["id"]) for (shard,), rows in table.group_by("shard")}
         wrong: list[str] = []
         quarantined = 0
         for shard, folder in _folders(step):
-            wanted = set(table.filter(pl.col("shard") == shard)["id"])
+            wanted = ids[shard]
             reasons = pl.read_parquet(folder / "quarantine.parquet")
             quarantined += len(reasons)
             found = _rows(folder / archive, row) | set(reasons.drop_nulls("reason")["id"])
