@@ -256,7 +256,7 @@ def test_status_as_json(project):
     assets = {each["asset"]: each for each in json.loads(result.stdout)["assets"]}
     views = assets["rendered_views"]
     assert json.loads(result.stdout)["rerun"]["rendered_views"] == {"shards": 4, "seconds": None, "bytes": None}
-    assert views.keys() == {"asset", "status", "data_version", "why", "shards"}
+    assert views.keys() == {"asset", "status", "data_version", "why", "shards", "progress"}
     assert views["status"] == "missing"
     assert views["shards"] == {"total": 4, "fresh": 0, "stale": 0, "missing": 4, "failed": 0}
 
