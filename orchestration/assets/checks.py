@@ -13,7 +13,9 @@ import polars as pl
 from PIL import Image, ImageStat
 
 from orchestration import paths, pipeline
+from orchestration.memo import FileMemo
 from orchestration.steps import Step
+from orchestration.versions import digest
 
 SAMPLES_LOOKED_AT = 8
 """Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
@@ -25,6 +27,8 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     `row` names the field of a sample's metadata that holds the id of its row, where that is not the sample's own id.
     """
 
+    seen = FileMemo(f"seen-{step.name}")  # of thousands of shards a run changes a few
+
     @dg.asset_check(
         asset=step.name,
         name="every_sample_accounted_for",
@@ -34,15 +38,18 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     def check() -> dg.AssetCheckResult:
         here = pipeline.current()
         table = here.table(str(step.shards))
+        ids = {shard: set(rows["id"]) for (shard,), rows in table.group_by("shard")}
         wrong: list[str] = []
         quarantined = 0
         for shard, folder in _folders(step):
-            wanted = set(table.filter(pl.col("shard") == shard)["id"])
             reasons = pl.read_parquet(folder / "quarantine.parquet")
             quarantined += len(reasons)
-            found = _rows(folder / archive, row) | set(reasons.drop_nulls("reason")["id"])
-            wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in sorted(wanted - found)]
-            wrong += [f"{shard}: {id_} is blank" for id_ in _blank(folder / archive)]
+            wanted = ids[shard] - set(reasons.drop_nulls("reason")["id"])
+            there, blank = seen(folder / archive, lambda path: [digest(sorted(_rows(path, row))), _blank(path)])
+            if there != digest(sorted(wanted)):
+                lacking = sorted(wanted - _rows(folder / archive, row))
+                wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in lacking]
+            wrong += [f"{shard}: {id_} is blank" for id_ in blank]
         return _result(wrong, quarantined=quarantined, rows=len(table))
 
     return check
@@ -145,7 +152,7 @@ def _folders(step: Step) -> Iterator[tuple[str | None, Path]]:
 
 def _rows(archive: Path, row: str | None) -> set[str]:
     """The rows of the source table that the samples of an archive came from."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:") as tar:
         if row is None:
             return {name.partition(".")[0] for name in tar.getnames()}
         facts = (tar.extractfile(member) for member in tar if member.name.endswith(".json"))
@@ -155,7 +162,7 @@ def _rows(archive: Path, row: str | None) -> set[str]:
 def _blank(archive: Path) -> list[str]:
     """Ids of samples whose pictures hold a single colour throughout, among the first of the archive."""
     spread: dict[str, bool] = {}
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:") as tar:
         for id_ in islice(dict.fromkeys(m.name.partition(".")[0] for m in tar), SAMPLES_LOOKED_AT):
             spread[id_] = False
         for member in tar.getmembers():
