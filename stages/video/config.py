@@ -17,6 +17,17 @@ class DenoisingConfig(BaseModel):
     )
 
 
+class JudgeConfig(BaseModel):
+    """The judge of orbits that measures the model before and after, and what it is tried on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: int = Field(240, gt=0, description="rendered clips that it learns from")
+    steps: int = Field(600, gt=0, description="of its training, 16 clips each")
+    learning_rate: float = Field(1e-3, gt=0)
+    measured: int = Field(32, gt=0, description="clips that it judges before and after")
+
+
 class VideoFinetuneConfig(BaseModel):
     """Fine-tuning on the orbits of rendered training objects; the autoencoder stays as it is."""
 
@@ -25,3 +36,4 @@ class VideoFinetuneConfig(BaseModel):
     training: TrainingConfig = TrainingConfig.model_validate({"steps": 200, "batch": 8, "learning_rate": 2e-4})
     denoising: DenoisingConfig = DenoisingConfig.model_validate({})
     sampling_steps: int = Field(4, ge=1, description="steps of the clips that are measured before and after")
+    judge: JudgeConfig = JudgeConfig.model_validate({})

@@ -1,0 +1,103 @@
+"""Has fine-tuning made clips orbit? A judge trained on rendered clips says so of clips made before and after it.
+
+judge_orbits(manifest, shards, base, encoder, output, config, *, seed, report)
+    -> rows of output/training.parquet: before/..., after/..., judge/...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from models.checkpoints import load
+from models.config import EncoderConfig, VideoConfig
+from models.encoder import Encoder
+from models.video import VideoModel
+from stages.objects.splits import TRAIN
+from stages.seeds import torch_generator
+from stages.video.clips import draw_clips, read_rings
+from stages.video.config import VideoFinetuneConfig
+from stages.video.judge import Judge, Verdicts
+from stages.video.measure import generated
+from stages.video.spoils import spoiled
+
+
+def judge_orbits(
+    manifest: Path,
+    shards: Path,
+    base: Path,
+    encoder: Path,
+    output: Path,
+    config: VideoFinetuneConfig,
+    *,
+    seed: int,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    """Judge clips of `base` and of the model in `output` that begin with the same training views.
+
+    A clip is judged only where its rendered orbit is accepted: what looks alike from all around carries no azimuth.
+    `judge/...` tells what the judge accepts of clips of orbits that it was not trained on, whole and spoiled.
+    """
+    rings = read_rings(pl.read_parquet(manifest), shards, TRAIN)
+    model = load(output, VideoConfig, VideoModel)
+    frames = model.config.frames
+    judge, others = trained_judge(encoder, rings, frames, config, seed)
+    figures = rates(judge, draw_clips(others, config.judge.measured, frames, _generator(seed, "tried")), seed)
+    truth = draw_clips(rings, config.judge.measured, frames, _generator(seed, "measured"))
+    rendered = judge(truth)
+    judged = rendered.accepted
+    figures |= {"judge/judged": float(judged.float().mean()), "judge/measured": float(len(truth))}
+    figures |= {f"judge/{name}": value for name, value in orbit_figures(rendered, judged).items()}
+    for when, trained in (("before", load(base, VideoConfig, VideoModel)), ("after", model)):
+        clips = generated(trained, truth, steps=config.sampling_steps, seed=seed)
+        figures |= {f"{when}/{name}": value for name, value in orbit_figures(judge(clips), judged).items()}
+    report({"message": f"{float(judged.float().mean()):.0%} of {len(truth)} objects carry an azimuth", "metrics": figures})
+    file = output / "training.parquet"
+    curve = pl.read_parquet(file)
+    rows = [(0 if name.startswith("before/") else config.training.steps, name, v) for name, v in figures.items()]
+    pl.concat((curve, pl.DataFrame(rows, schema=curve.schema, orient="row"))).write_parquet(file)
+
+
+def trained_judge(
+    encoder: Path, rings: Tensor, frames: int, config: VideoFinetuneConfig, seed: int
+) -> tuple[Judge, Tensor]:
+    """A judge, and the rings that it has not seen (all of them where there are too few to keep some back)."""
+    order = torch.randperm(len(rings), generator=_generator(seed, "rings"))
+    back = len(rings) // 5
+    judge = Judge(load(encoder, EncoderConfig, Encoder))
+    seen = rings[order[back:]]
+    judge.fit(draw_clips(seen, config.judge.clips, frames, _generator(seed, "clips")), config.judge, seed)
+    return judge, rings[order[:back]] if back else rings
+
+
+def rates(judge: Judge, orbits: Float[Tensor, "n f 3 s s"], seed: int) -> dict[str, float]:
+    """The share that is accepted of `orbits` and of each way to spoil them."""
+    kinds = spoiled(orbits, _generator(seed, "spoiled"))
+    return {f"judge/accepted {kind}": float(judge(clips).accepted.float().mean()) for kind, clips in kinds.items()}
+
+
+def orbit_figures(verdicts: Verdicts, judged: Bool[Tensor, " n"]) -> dict[str, float]:
+    """Means over the clips that are `judged`; zeros, and 180 degrees of error, where there are none.
+
+    accepted: share taken for orbits; travelled, monotonic, azimuth_error and sameness: see `Verdicts`.
+    """
+    if not judged.any():
+        return {"accepted": 0.0, "travelled": 0.0, "monotonic": 0.0, "azimuth_error": 180.0, "sameness": 0.0}
+    means = {
+        "accepted": verdicts.accepted.float(),
+        "travelled": verdicts.travelled,
+        "monotonic": verdicts.monotonic,
+        "azimuth_error": verdicts.error,
+        "sameness": verdicts.sameness,
+    }
+    return {name: float(values[judged].mean()) for name, values in means.items()}
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    return torch_generator(seed, "orbits", name)
