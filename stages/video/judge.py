@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Bool, Complex, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,8 +20,8 @@ from stages.seeds import torch_generator
 from stages.video.config import JudgeConfig
 from stages.video.spoils import moved
 
-ACCEPTED = 0.35
-"""Least agreement with an orbit: of clips that are none, about one in a hundred reaches it (`orbitforge bench orbits`)."""
+ACCEPTED = 0.4
+"""Least agreement with an orbit: of clips that are none, about one in a hundred reach it (`orbitforge bench orbits`)."""
 _CHANNELS, _WIDTH, _CLIPS_A_STEP, _FRAMES_AT_ONCE = 32, 128, 16, 256
 
 
@@ -37,7 +37,8 @@ class Verdicts(NamedTuple):
     error: Float[Tensor, " n"]
     """Mean distance of the azimuths from the nominal ones, 0..180."""
     orbit: Float[Tensor, " n"]
-    """Agreement of all pairs with an orbit, about -1..1; near 0 for what the judge cannot tell."""
+    """Agreement of all pairs of frames with an orbit less that with standing still, about -1..1; near 0 or below for
+    what the judge cannot tell."""
     sameness: Float[Tensor, " n"]
     """Do the views show one thing? Mean cosine of the encoder's class tokens over pairs of frames."""
 
@@ -73,17 +74,19 @@ class Judge(nn.Module):
     def forward(self, clips: Float[Tensor, "n f 3 s s"]) -> Verdicts:
         with torch.no_grad():
             tokens = self.tokens(clips)
-            return _verdicts(self.ahead(tokens), tokens[:, :, 0])
+            return verdicts(self.ahead(tokens), tokens[:, :, 0])
 
     def fit(self, clips: Float[Tensor, "n f 3 s s"], config: JudgeConfig, seed: int) -> None:
-        """Learn from orbits that go once around. Half of the frames are moved in the image plane, which is no azimuth,
-        and half of the clips are mirrored, which turns the other way; some are softer, as generated ones are."""
+        """Learn from orbits that go once around. Some frames are moved in the image plane, which is no azimuth; some clips
+        are mirrored, which turns the other way, or show one view only; all are softened, as generated ones are."""
         n, f = clips.shape[:2]
         draw = torch_generator(seed, "judge")
-        mirrored = torch.rand(n, generator=draw) < 0.5
-        clips = torch.where(mirrored[:, None, None, None, None], clips.flip(-1), clips)
-        azimuth = 2 * math.pi / f * torch.arange(f) * torch.where(mirrored, -1, 1)[:, None]
-        tokens = self.tokens(_soft(_shaken(clips, draw), draw))
+        mirrored, still = torch.rand(2, n, 1, generator=draw) < torch.tensor((0.3, 0.2))[:, None, None]
+        wide = (slice(None), slice(None), None, None, None)
+        clips = torch.where(mirrored[wide], clips.flip(-1), torch.where(still[wide], clips[:, :1], clips))
+        azimuth = 2 * math.pi / f * torch.arange(f) * torch.where(mirrored, -1, ~still * 1)
+        shaken = (torch.rand(n, f, generator=draw) < 0.25) | (still & ~mirrored)
+        tokens = self.tokens(_soft(_shaken(clips, shaken, draw), draw))
         self._reduce(tokens)
         reduced = ((tokens - self.mean) @ self.basis).flatten(-2)
         with torch.random.fork_rng(devices=[]):
@@ -120,7 +123,8 @@ class Judge(nn.Module):
         self.basis.copy_(vectors[:, -self.basis.shape[1] :] * scale)
 
 
-def _verdicts(ahead: Complex[Tensor, "n f f"], classes: Float[Tensor, "n f c"]) -> Verdicts:
+def verdicts(ahead: Complex[Tensor, "n f f"], classes: Float[Tensor, "n f c"]) -> Verdicts:
+    """What follows from how far each frame is ahead of each other one, and from the frames' class tokens."""
     f = ahead.shape[1]
     between = ~torch.eye(f, dtype=torch.bool)
     pairs = ahead * between
@@ -136,7 +140,7 @@ def _verdicts(ahead: Complex[Tensor, "n f f"], classes: Float[Tensor, "n f c"]) 
         travelled=steps.sum(1).rad2deg(),
         monotonic=(steps > 0).float().mean(1),
         error=_wrapped(radians - nominal).abs().mean(1).rad2deg(),
-        orbit=(ahead * expected.conj()).real[:, between].mean(1),
+        orbit=(ahead * (expected.conj() - 1)).real[:, between].mean(1),
         sameness=(unit @ unit.transpose(1, 2))[:, between].mean(1),
     )
 
@@ -145,16 +149,18 @@ def _wrapped(angle: Float[Tensor, ...]) -> Float[Tensor, ...]:
     return torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
 
 
-def _shaken(clips: Float[Tensor, "n f 3 s s"], generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
-    """Half of the frames, each shifted, scaled and rolled by its own amount."""
-    chosen = torch.rand(clips.shape[:2], generator=generator) < 0.5
+def _shaken(
+    clips: Float[Tensor, "n f 3 s s"], chosen: Bool[Tensor, "n f"], generator: torch.Generator
+) -> Float[Tensor, "n f 3 s s"]:
+    """The chosen frames, each shifted, scaled and rolled by its own amount."""
     roll, scale, across, up = (2 * torch.rand(4, *clips.shape[:2], generator=generator) - 1) * chosen
     return moved(clips, roll=roll, scale=(0.5 * scale).exp(), across=0.5 * across, up=0.5 * up)
 
 
 def _soft(clips: Float[Tensor, "n f 3 s s"], generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
-    """Clips mixed with a copy at half their size."""
+    """Clips mixed with a copy at half or a quarter of their size."""
     side = clips.shape[-1]
-    small = F.interpolate(F.avg_pool2d(clips.flatten(0, 1), 2), (side, side), mode="bilinear")
-    share = torch.rand(len(clips), 1, 1, 1, 1, generator=generator)
-    return torch.lerp(clips, small.unflatten(0, clips.shape[:2]), share)
+    sizes = [F.adaptive_avg_pool2d(clips.flatten(0, 1), max(1, side // coarser)) for coarser in (2, 4)]
+    half, quarter = (F.interpolate(x, (side, side), mode="bilinear").unflatten(0, clips.shape[:2]) for x in sizes)
+    coarse, share = torch.rand(2, len(clips), 1, 1, 1, 1, generator=generator)
+    return torch.lerp(clips, torch.where(coarse < 0.5, half, quarter), share)

@@ -1,7 +1,7 @@
 """Has fine-tuning made clips orbit? A judge trained on rendered clips says so of clips made before and after it.
 
 judge_orbits(manifest, shards, base, encoder, output, config, *, seed, report)
-    -> rows of output/training.parquet: before/..., after/..., judge/...
+    -> rows of output/training.parquet: rendered/..., before/..., after/..., judge/...
 """
 
 from __future__ import annotations
@@ -48,16 +48,18 @@ def judge_orbits(
     model = load(output, VideoConfig, VideoModel)
     frames = model.config.frames
     judge, others = trained_judge(encoder, rings, frames, config, seed)
-    figures = rates(judge, draw_clips(others, config.judge.measured, frames, _generator(seed, "tried")), seed)
-    truth = draw_clips(rings, config.judge.measured, frames, _generator(seed, "measured"))
-    rendered = judge(truth)
+    figures = rates(judge, draw_clips(others, config.judge.tried, frames, _generator(seed, "tried")), seed)
+    orbits = draw_clips(rings, config.judge.measured, frames, _generator(seed, "measured"))
+    rendered = judge(orbits)
     judged = rendered.accepted
-    figures |= {"judge/judged": float(judged.float().mean()), "judge/measured": float(len(truth))}
-    figures |= {f"judge/{name}": value for name, value in orbit_figures(rendered, judged).items()}
+    figures |= {"judge/measured": float(len(orbits)), "judge/judged": float(judged.sum())}
+    figures |= orbit_figures("rendered", rendered, judged)
+    truth = orbits[judged]
     for when, trained in (("before", load(base, VideoConfig, VideoModel)), ("after", model)):
-        clips = generated(trained, truth, steps=config.sampling_steps, seed=seed)
-        figures |= {f"{when}/{name}": value for name, value in orbit_figures(judge(clips), judged).items()}
-    report({"message": f"{float(judged.float().mean()):.0%} of {len(truth)} objects carry an azimuth", "metrics": figures})
+        if len(truth):
+            verdicts = judge(generated(trained, truth, steps=config.sampling_steps, seed=seed))
+            figures |= orbit_figures(when, verdicts, torch.ones(len(truth), dtype=torch.bool))
+    report({"message": f"{len(truth)} of {len(orbits)} rendered orbits carry an azimuth that the judge can tell"})
     file = output / "training.parquet"
     curve = pl.read_parquet(file)
     rows = [(0 if name.startswith("before/") else config.training.steps, name, v) for name, v in figures.items()]
@@ -82,21 +84,20 @@ def rates(judge: Judge, orbits: Float[Tensor, "n f 3 s s"], seed: int) -> dict[s
     return {f"judge/accepted {kind}": float(judge(clips).accepted.float().mean()) for kind, clips in kinds.items()}
 
 
-def orbit_figures(verdicts: Verdicts, judged: Bool[Tensor, " n"]) -> dict[str, float]:
-    """Means over the clips that are `judged`; zeros, and 180 degrees of error, where there are none.
+def orbit_figures(of: str, verdicts: Verdicts, judged: Bool[Tensor, " n"]) -> dict[str, float]:
+    """Means over the clips that are `judged`, called `of`/...; none where there are none.
 
-    accepted: share taken for orbits; travelled, monotonic, azimuth_error and sameness: see `Verdicts`.
+    accepted: share taken for orbits; orbit, travelled, monotonic, azimuth_error and sameness: see `Verdicts`.
     """
-    if not judged.any():
-        return {"accepted": 0.0, "travelled": 0.0, "monotonic": 0.0, "azimuth_error": 180.0, "sameness": 0.0}
     means = {
         "accepted": verdicts.accepted.float(),
+        "orbit": verdicts.orbit,
         "travelled": verdicts.travelled,
         "monotonic": verdicts.monotonic,
         "azimuth_error": verdicts.error,
         "sameness": verdicts.sameness,
     }
-    return {name: float(values[judged].mean()) for name, values in means.items()}
+    return {f"{of}/{name}": float(values[judged].mean()) for name, values in means.items() if judged.any()}
 
 
 def _generator(seed: int, name: str) -> torch.Generator:

@@ -32,9 +32,7 @@ def moved(
     return (1 - F.grid_sample(dark, grid, align_corners=False)).unflatten(0, (n, f))
 
 
-def spoiled(
-    orbits: Float[Tensor, "n f 3 s s"], generator: torch.Generator
-) -> Mapping[str, Float[Tensor, "n f 3 s s"]]:
+def spoiled(orbits: Float[Tensor, "n f 3 s s"], generator: torch.Generator) -> Mapping[str, Float[Tensor, "n f 3 s s"]]:
     """The orbits themselves and, by name, what is none: each begins with the same frame."""
     n, f = orbits.shape[:2]
     place = torch.arange(f)
