@@ -131,7 +131,7 @@ def train_encoder(
 def draw_pairs(bank: Bank, config: EncoderTrainingConfig, generator: torch.Generator) -> Pairs:
     """Two views, of any orbits, of each of `batch` different versions of objects."""
     variants = bank.variant.unique()
-    chosen = variants[torch.randperm(len(variants), generator=generator)[: config.training.batch]]
+    chosen = variants[torch.randperm(len(variants), generator=generator)[: config.training.part]]
     per_variant = len(bank.variant) // len(variants)  # orbits of one version lie side by side
     first = torch.searchsorted(bank.variant, chosen)
     orbit = (first + torch.randint(per_variant, (2, len(chosen)), generator=generator)).flatten()

@@ -45,12 +45,12 @@ def train_video(
     frames = config.video.frames
 
     def draw_frames(generator: torch.Generator) -> Float[Tensor, "n 3 s s"]:
-        clips = draw_clips(rings, config.autoencoder.batch, frames, generator)
+        clips = draw_clips(rings, config.autoencoder.part, frames, generator)
         some = torch.randint(frames, (len(clips),), generator=generator)
         return clips[torch.arange(len(clips)), some]
 
     def draw(generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
-        return draw_clips(rings, config.denoiser.batch, frames, generator, mirror=True)
+        return draw_clips(rings, config.denoiser.part, frames, generator, mirror=True)
 
     def train(part: nn.Module, loss: Any, draw: Any, name: str) -> pl.DataFrame:
         model.requires_grad_(False)

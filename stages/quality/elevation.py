@@ -128,7 +128,7 @@ def train_elevation(
     goal = (y - model.middle) / model.range
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen, other = torch.randint(len(x), (2, settings.training.batch), generator=generator)
+        chosen, other = torch.randint(len(x), (2, settings.training.part), generator=generator)
         # the encoder knows the training objects better than it will know any other: do not believe it every time
         doubted = torch.rand(len(chosen), 1, generator=generator) < settings.doubt
         embedding = torch.where(doubted, x[other, : -len(ELEVATIONS)], x[chosen, : -len(ELEVATIONS)])

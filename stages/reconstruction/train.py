@@ -95,7 +95,7 @@ def _train(
     return fit(
         model,
         lambda lrm, batch, generator: ray_loss(lrm, batch, config.losses, generator),
-        lambda generator: draw_rays(orbits, config.training.batch, config.draws, generator),
+        lambda generator: draw_rays(orbits, config.training.part, config.draws, generator),
         config.training,
         seed=seed,
         **where,

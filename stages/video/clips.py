@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,8 +47,21 @@ def draw_clips(
     return clips
 
 
+def told_clips(ids: Sequence[str], views: int, count: int, generator: torch.Generator) -> str:
+    """Which clips `draw_clips` makes of rings of these ids from an equal generator."""
+    orbit = torch.randint(len(ids), (count,), generator=generator).tolist()
+    start = torch.randint(views, (count,), generator=generator).tolist()
+    return ", ".join(f"{ids[o]} from view {s}" for o, s in zip(orbit, start, strict=True))
+
+
 def read_rings(manifest: pl.DataFrame, shards: Path, split: str) -> UInt8[Tensor, "o v h w 4"]:
-    """The rendered orbits of one split. `manifest` rows name the sample ids; `shards` holds `<shard>/views.tar`.
+    """The rendered orbits of one split, see `read_orbits`."""
+    return read_orbits(manifest, shards, split)[1]
+
+
+def read_orbits(manifest: pl.DataFrame, shards: Path, split: str) -> tuple[list[str], UInt8[Tensor, "o v h w 4"]]:
+    """Ids and views of the rendered orbits of one split. `manifest` rows name the sample ids; `shards` holds
+    `<shard>/views.tar`.
 
     Raises ValueError when the split has no rows.
     """
@@ -56,5 +70,5 @@ def read_rings(manifest: pl.DataFrame, shards: Path, split: str) -> UInt8[Tensor
         raise ValueError(f"the manifest has no rendered object in split {split!r}: {len(manifest)} rows")
     wanted = set(rows["id"])
     paths = [shards / shard / "views.tar" for shard in sorted(set(rows["shard"]))]
-    views = [sample.views for path in paths for sample in read_shard(path) if sample.id in wanted]
-    return torch.from_numpy(np.stack(views))
+    found = [(sample.id, sample.views) for path in paths for sample in read_shard(path) if sample.id in wanted]
+    return [id_ for id_, _ in found], torch.from_numpy(np.stack([views for _, views in found]))

@@ -21,7 +21,7 @@ from models.video import VideoModel
 from stages.objects.splits import TRAIN
 from stages.seeds import torch_generator
 from stages.training import fit
-from stages.video.clips import draw_clips, read_rings
+from stages.video.clips import draw_clips, read_orbits, told_clips
 from stages.video.config import VideoFinetuneConfig
 from stages.video.denoising import denoising_loss
 from stages.video.figures import clip_figures
@@ -46,7 +46,7 @@ def finetune(
     The curve holds `before/...` and `after/...` figures of clips begun with training views (see `clip_figures`).
     Raises ValueError when the clips of the base model and the rendered views differ in size.
     """
-    rings = read_rings(pl.read_parquet(manifest), shards, TRAIN)
+    ids, rings = read_orbits(pl.read_parquet(manifest), shards, TRAIN)
     model = load(base, VideoConfig, VideoModel)
     settings = model.config
     if rings.shape[-2] != settings.size:
@@ -57,7 +57,7 @@ def finetune(
     model.denoiser.requires_grad_(True)
 
     def draw(generator: torch.Generator) -> Float[Tensor, "n f 3 s s"]:
-        return draw_clips(rings, config.training.batch, settings.frames, generator)
+        return draw_clips(rings, config.training.part, settings.frames, generator)
 
     def measure(trained: VideoModel) -> Mapping[str, float]:
         truth = draw_clips(rings, MEASURED, settings.frames, torch_generator(seed, "measured"))
@@ -74,6 +74,7 @@ def finetune(
         scratch=scratch,
         report=report,
         loggers=loggers,
+        tell=lambda generator: told_clips(ids, rings.shape[1], config.training.part, generator),
         validate=lambda m: {f"after/{name}": value for name, value in measure(m).items()},
     )
     save(model, settings, output)

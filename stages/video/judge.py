@@ -21,7 +21,7 @@ from stages.video.config import JudgeConfig
 from stages.video.spoils import moved
 
 ACCEPTED = 0.4
-"""Least agreement with an orbit: of clips that are none, about one in a hundred reach it (`orbitforge bench orbits`)."""
+"""Least agreement with an orbit: about one in a hundred of what is none reach it (`orbitforge bench orbits`)."""
 _CHANNELS, _WIDTH, _CLIPS_A_STEP, _FRAMES_AT_ONCE = 32, 128, 16, 256
 
 
@@ -77,8 +77,11 @@ class Judge(nn.Module):
             return verdicts(self.ahead(tokens), tokens[:, :, 0])
 
     def fit(self, clips: Float[Tensor, "n f 3 s s"], config: JudgeConfig, seed: int) -> None:
-        """Learn from orbits that go once around. Some frames are moved in the image plane, which is no azimuth; some clips
-        are mirrored, which turns the other way, or show one view only; all are softened, as generated ones are."""
+        """Learn from orbits that go once around.
+
+        Some frames are moved in the image plane, which is no azimuth; some clips are mirrored, which turns the other
+        way, or show one view only; all are softened, as generated ones are.
+        """
         n, f = clips.shape[:2]
         draw = torch_generator(seed, "judge")
         mirrored, still = torch.rand(2, n, 1, generator=draw) < torch.tensor((0.3, 0.2))[:, None, None]
