@@ -20,6 +20,11 @@ from orchestration.versions import digest
 SAMPLES_LOOKED_AT = 8
 """Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
 
+FEWEST_JUDGED = 8
+"""Clips below which shares of orbits say nothing."""
+_JUDGED = ("rendered", "before", "after", "judge")
+_ORBIT_FIGURES = ("accepted", "orbit", "travelled", "monotonic", "azimuth_error", "sameness")
+
 
 def every_sample_accounted_for(step: Step, archive: str, row: str | None = None) -> dg.AssetChecksDefinition:
     """Every row of the source table is in the shard's archive or quarantined with a reason; no clip is blank.
@@ -127,6 +132,50 @@ def loss_is_finite(step: Step) -> dg.AssetChecksDefinition:
                         wrong.append(f"{where}: {name} is {value} at step {number}")
                     last[name] = value
         return _result(wrong, **last)
+
+    return check
+
+
+def orbits(step: Step, at_least: float = 0.5) -> dg.AssetChecksDefinition:
+    """Clips go round after fine-tuning, and no less than before it, as the judge of `stages.video.orbits` found.
+
+    A model that fine-tuning turned away from orbiting is an error and blocks: its corpus would teach nominal cameras
+    that its frames do not have. Few accepted clips alone are a warning: small models are soft, the judge is strict
+    with what it cannot tell, and the corpus is filtered clip by clip before anything is trained on it.
+    """
+
+    @dg.asset_check(
+        asset=step.name,
+        name="orbits",
+        blocking=True,
+        description=f"A judge trained on rendered orbits accepts {at_least:.0%} of the clips after fine-tuning, and no "
+        "fewer than before.",
+    )
+    def check() -> dg.AssetCheckResult:
+        _, folder = next(_folders(step))
+        rows = pl.read_parquet(folder / "training.parquet").select("name", "value").rows()
+        figures = {name: value for name, value in rows if name.partition("/")[0] in _JUDGED}
+        judged = int(figures.get("judge/judged", 0))
+        before, after = (figures.get(f"{when}/accepted", 0.0) for when in ("before", "after"))
+        # two standard errors of the difference of two shares of so few clips
+        chance = 2 * math.sqrt((before * (1 - before) + after * (1 - after)) / max(1, judged))
+        enough = judged >= FEWEST_JUDGED
+        worse = enough and after < before - chance
+        told = (
+            f"of {judged} clips whose object shows its azimuth {before:.0%} orbit before fine-tuning, {after:.0%} after"
+        )
+        if not enough:
+            told += f"; too few to say, {FEWEST_JUDGED} are needed (raise video.judge.measured)"
+        lines = ["| | rendered | before | after |", "|---|---|---|---|"]
+        for name in _ORBIT_FIGURES:
+            cells = [f"{figures.get(f'{of}/{name}', math.nan):.3g}" for of in ("rendered", "before", "after")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return dg.AssetCheckResult(
+            passed=enough and not worse and after >= at_least,
+            severity=dg.AssetCheckSeverity.ERROR if worse else dg.AssetCheckSeverity.WARN,
+            description=told,
+            metadata={"figures": dg.MetadataValue.md("\n".join(lines)), "wanted": at_least} | figures,
+        )
 
     return check
 
