@@ -74,13 +74,14 @@ def fit(
     if config.gradient_checkpointing:
         checkpoint_gradients(model)
     precision = _precision(config, report)
-    curve = _Curve(report, config.steps)
     state = _newest_state(scratch)
+    if config.devices > 1:
+        model.share_memory()  # rank 0 leaves the weights there
 
-    def train(rank: Rank | None) -> None:
-        sharded = config.strategy == "fsdp" and rank is not None
-        # sharding changes the modules for good: a copy is sharded, and the caller's model takes the weights back
-        module = _Training(copy.deepcopy(model) if sharded else model, loss, draw, config, seed, tell)
+    def train(rank: Rank | None, report: Report) -> list[tuple[int, str, float]]:
+        curve = _Curve(report, config.steps)
+        # ranks train copies, which sharding changes for good
+        module = _Training(model if rank is None else copy.deepcopy(model), loss, draw, config, seed, tell)
         keep = ModelCheckpoint(
             dirpath=scratch,
             filename="{step}",
@@ -108,16 +109,17 @@ def fit(
         with warnings.catch_warnings(), memory_told(config):
             warnings.simplefilter("ignore")
             trainer.fit(module, ckpt_path=state, weights_only=True)
-        if sharded:
+        if rank is not None:
             # whole() is asked by all ranks in one order; the copy's names are those of the model
             weights = {name: whole(value).cpu() for name, value in module.model.state_dict().items()}
-            model.load_state_dict(weights)
+            if rank.rank == 0:
+                model.load_state_dict(weights)
+        return curve.rows
 
     try:
-        on_ranks(config.devices, train)
+        rows = list(on_ranks(config.devices, train, report))
     except NotFiniteError as error:
         raise NotFiniteError(f"{error}; {_last_good(scratch)}") from None
-    rows = list(curve.rows)
     if validate is not None:
         model.eval()
         with torch.no_grad():
