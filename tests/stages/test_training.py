@@ -11,17 +11,20 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models.config import EncoderConfig, LRMConfig
+from models.config import DenoisingConfig, EncoderConfig, LRMConfig
 from models.lrm import TriplaneTransformer
-from models.video import VideoModel
+from models.video import build_video
 from stages import training
 from stages.config import TrainingConfig
 from stages.errors import InputError
 from stages.memory import checkpoint_gradients, memory_told
 from stages.training import fit
+from tests.models.test_svd import TINY
 from tests.stages.test_video import VIDEO
 
 CONFIG = TrainingConfig(steps=40, batch=4, learning_rate=1e-2, ema=0.9, warmup=5, checkpoint_every=10)
+
+DENOISING = DenoisingConfig.model_validate({})
 
 
 class StopError(Exception):
@@ -272,12 +275,13 @@ def test_checkpointed_gradients_are_the_same_and_keep_less() -> None:
     config = LRMConfig(encoder=encoder, camera_width=8, width=32, layers=4, heads=2, plane_tokens=4, channels=4)
     transformer = TriplaneTransformer(config)
     image, condition = torch.randn(2, 17, 16), torch.randn(2, 8)
-    video = VideoModel(VIDEO)
-    noisy = torch.randn(2, *video.latent_shape())
-    cases: list[tuple[nn.Module, Any]] = [
-        (transformer, lambda: transformer(image, condition)),
-        (video.denoiser, lambda: video.denoise(noisy, torch.ones(2), noisy[:, 0])),
-    ]
+    cases: list[tuple[nn.Module, Any]] = [(transformer, lambda: transformer(image, condition))]
+    for family in (VIDEO.model_copy(update={"layers": 3}), TINY):
+        video = build_video(family)
+        noisy, generator = torch.randn(2, *video.latent_shape()), torch.Generator().manual_seed(0)
+        told = video.conditions(torch.rand(2, 3, family.size, family.size), noisy[:, 0], DENOISING, generator)
+        told = {name: copies[:, 0].detach() for name, copies in told.items()}
+        cases.append((video.denoiser, lambda v=video, n=noisy, c=told: v.denoise(n, torch.ones(2), c)))
     for model, run in cases:
         model.train()
         kept = {}
