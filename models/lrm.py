@@ -218,6 +218,7 @@ class TriplaneTransformer(nn.Module):
     def __init__(self, config: LRMConfig) -> None:
         super().__init__()
         self.side = config.plane_tokens
+        self.gradient_checkpointing = False
         tokens = 3 * config.plane_tokens**2
         self.pos_embed = nn.Parameter(torch.randn(1, tokens, config.width) / math.sqrt(config.width))
         self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -233,10 +234,15 @@ class TriplaneTransformer(nn.Module):
     ) -> Float[Tensor, "b 3 c h w"]:
         x = self.pos_embed.expand(len(image), -1, -1)
         x = x if extra is None else x + extra
+        forget = self.gradient_checkpointing and torch.is_grad_enabled()
         for layer in self.layers:
-            x = layer(x, image, condition)
+            x = checkpoint(layer, x, image, condition, use_reentrant=False) if forget else layer(x, image, condition)
         x = self.norm(x).unflatten(1, (3, self.side, self.side)).flatten(0, 1).permute(0, 3, 1, 2)
         return self.deconv(x).unflatten(0, (-1, 3))
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute the blocks' activations again in the backward pass instead of keeping them."""
+        self.gradient_checkpointing = True
 
 
 class Block(nn.Module):

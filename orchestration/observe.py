@@ -7,6 +7,7 @@ import dagster as dg
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
 from orchestration.steps import Source
+from orchestration.telling import tell
 
 DATA_VERSION = "dagster/data_version"
 
@@ -20,8 +21,7 @@ def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
     """Register new shards and report every source version that Dagster does not know yet."""
     for name, shards in new_shards(instance, pipeline).items():
         instance.add_dynamic_partitions(name, shards)
-    for event in new_versions(instance, pipeline):
-        instance.report_runless_asset_event(event)
+    tell(instance, new_versions(instance, pipeline))
 
 
 def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, list[str]]:

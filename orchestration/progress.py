@@ -29,7 +29,7 @@ class Progress:
     fresh: int = 0
     made: int = 0
     failed: int = 0
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     _part: dict[Shard, tuple[float, float]] = field(default_factory=dict)  # shard -> share and items, while it is made
     _whole: tuple[float, float] = (0.0, 0.0)  # shards that are over, and their items
     _start: tuple[float, float, float] | None = None  # of what goes on from an earlier state: seconds, share, items

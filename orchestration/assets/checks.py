@@ -13,10 +13,17 @@ import polars as pl
 from PIL import Image, ImageStat
 
 from orchestration import paths, pipeline
+from orchestration.memo import FileMemo
 from orchestration.steps import Step
+from orchestration.versions import digest
 
 SAMPLES_LOOKED_AT = 8
 """Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
+
+FEWEST_JUDGED = 8
+"""Clips below which shares of orbits say nothing."""
+_JUDGED = ("rendered", "before", "after", "judge")
+_ORBIT_FIGURES = ("accepted", "orbit", "travelled", "monotonic", "azimuth_error", "sameness")
 
 
 def every_sample_accounted_for(step: Step, archive: str, row: str | None = None) -> dg.AssetChecksDefinition:
@@ -24,6 +31,8 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
 
     `row` names the field of a sample's metadata that holds the id of its row, where that is not the sample's own id.
     """
+
+    seen = FileMemo(f"seen-{step.name}")  # of thousands of shards a run changes a few
 
     @dg.asset_check(
         asset=step.name,
@@ -34,15 +43,18 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     def check() -> dg.AssetCheckResult:
         here = pipeline.current()
         table = here.table(str(step.shards))
+        ids = {shard: set(rows["id"]) for (shard,), rows in table.group_by("shard")}
         wrong: list[str] = []
         quarantined = 0
         for shard, folder in _folders(step):
-            wanted = set(table.filter(pl.col("shard") == shard)["id"])
             reasons = pl.read_parquet(folder / "quarantine.parquet")
             quarantined += len(reasons)
-            found = _rows(folder / archive, row) | set(reasons.drop_nulls("reason")["id"])
-            wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in sorted(wanted - found)]
-            wrong += [f"{shard}: {id_} is blank" for id_ in _blank(folder / archive)]
+            wanted = ids[shard] - set(reasons.drop_nulls("reason")["id"])
+            there, blank = seen(folder / archive, lambda path: [digest(sorted(_rows(path, row))), _blank(path)])
+            if there != digest(sorted(wanted)):
+                lacking = sorted(wanted - _rows(folder / archive, row))
+                wrong += [f"{shard}: {id_} is neither there nor quarantined" for id_ in lacking]
+            wrong += [f"{shard}: {id_} is blank" for id_ in blank]
         return _result(wrong, quarantined=quarantined, rows=len(table))
 
     return check
@@ -124,6 +136,50 @@ def loss_is_finite(step: Step) -> dg.AssetChecksDefinition:
     return check
 
 
+def orbits(step: Step, at_least: float = 0.5) -> dg.AssetChecksDefinition:
+    """Clips go round after fine-tuning, and no less than before it, as the judge of `stages.video.orbits` found.
+
+    A model that fine-tuning turned away from orbiting is an error and blocks: its corpus would teach nominal cameras
+    that its frames do not have. Few accepted clips alone are a warning: small models are soft, the judge is strict
+    with what it cannot tell, and the corpus is filtered clip by clip before anything is trained on it.
+    """
+
+    @dg.asset_check(
+        asset=step.name,
+        name="orbits",
+        blocking=True,
+        description=f"A judge trained on rendered orbits accepts {at_least:.0%} of the clips after fine-tuning, and no "
+        "fewer than before.",
+    )
+    def check() -> dg.AssetCheckResult:
+        _, folder = next(_folders(step))
+        rows = pl.read_parquet(folder / "training.parquet").select("name", "value").rows()
+        figures = {name: value for name, value in rows if name.partition("/")[0] in _JUDGED}
+        judged = int(figures.get("judge/judged", 0))
+        before, after = (figures.get(f"{when}/accepted", 0.0) for when in ("before", "after"))
+        # two standard errors of the difference of two shares of so few clips
+        chance = 2 * math.sqrt((before * (1 - before) + after * (1 - after)) / max(1, judged))
+        enough = judged >= FEWEST_JUDGED
+        worse = enough and after < before - chance
+        told = (
+            f"of {judged} clips whose object shows its azimuth {before:.0%} orbit before fine-tuning, {after:.0%} after"
+        )
+        if not enough:
+            told += f"; too few to say, {FEWEST_JUDGED} are needed (raise video.judge.measured)"
+        lines = ["| | rendered | before | after |", "|---|---|---|---|"]
+        for name in _ORBIT_FIGURES:
+            cells = [f"{figures.get(f'{of}/{name}', math.nan):.3g}" for of in ("rendered", "before", "after")]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        return dg.AssetCheckResult(
+            passed=enough and not worse and after >= at_least,
+            severity=dg.AssetCheckSeverity.ERROR if worse else dg.AssetCheckSeverity.WARN,
+            description=told,
+            metadata={"figures": dg.MetadataValue.md("\n".join(lines)), "wanted": at_least} | figures,
+        )
+
+    return check
+
+
 def _result(wrong: list[str], **facts: float) -> dg.AssetCheckResult:
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return dg.AssetCheckResult(
@@ -145,7 +201,7 @@ def _folders(step: Step) -> Iterator[tuple[str | None, Path]]:
 
 def _rows(archive: Path, row: str | None) -> set[str]:
     """The rows of the source table that the samples of an archive came from."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:") as tar:
         if row is None:
             return {name.partition(".")[0] for name in tar.getnames()}
         facts = (tar.extractfile(member) for member in tar if member.name.endswith(".json"))
@@ -155,7 +211,7 @@ def _rows(archive: Path, row: str | None) -> set[str]:
 def _blank(archive: Path) -> list[str]:
     """Ids of samples whose pictures hold a single colour throughout, among the first of the archive."""
     spread: dict[str, bool] = {}
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:") as tar:
         for id_ in islice(dict.fromkeys(m.name.partition(".")[0] for m in tar), SAMPLES_LOOKED_AT):
             spread[id_] = False
         for member in tar.getmembers():

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from orchestration.artifacts import materialise
-from orchestration.assets.checks import loss_is_finite
+from orchestration.assets.checks import loss_is_finite, orbits
 from orchestration.assets.declare import DEVICE, Events, declared
 from orchestration.assets.previews import loss_curves
 from orchestration.steps import Step, Work
@@ -13,7 +13,7 @@ STEP = Step(
     reads=("rendered_manifest", "base_models"),
     files=("rendered_views",),
     config=("video",),
-    code=("stages.video.finetune",),
+    code=("stages.video.finetune", "stages.video.orbits"),
     group="video",
     kind="model",
 )
@@ -21,6 +21,7 @@ STEP = Step(
 
 def make(work: Work) -> None:
     from stages.video.finetune import finetune
+    from stages.video.orbits import judge_orbits
 
     finetune(
         work.inputs["rendered_manifest"] / "manifest.parquet",
@@ -33,6 +34,16 @@ def make(work: Work) -> None:
         report=work.report,
         loggers=work.loggers,
     )
+    judge_orbits(
+        work.inputs["rendered_manifest"] / "manifest.parquet",
+        work.inputs["rendered_views"],
+        work.inputs["base_models"] / "video",
+        work.inputs["base_models"] / "encoder",
+        work.output,
+        work.preset.video,
+        seed=work.seed,
+        report=work.report,
+    )
     loss_curves(work)
 
 
@@ -43,3 +54,4 @@ def video_model(context: dg.AssetExecutionContext) -> Events:
 
 
 finite = loss_is_finite(STEP)
+orbiting = orbits(STEP)

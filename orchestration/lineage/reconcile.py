@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
+from orchestration.telling import tell
 from orchestration.versions import data_version
 from orchestration.workspace import in_place, missing, place, remove, set_aside
 
@@ -126,22 +129,22 @@ def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], inst
     """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
     from orchestration import publish
 
-    found: list[str] = []
     steps = {step.name: step for step in pipeline.steps}
     told = {step.name: publish.known_versions(instance, step) for step in pipeline.steps}
-    for row in rows:
-        if told[row.asset].get(row.shard) == row.version:
-            continue
+    newest = cache(lambda asset: publish.pointers(instance, pipeline, steps[asset]))
+    lacking = [row for row in rows if told[row.asset].get(row.shard) != row.version]
+
+    def event(row: Row) -> dg.AssetMaterialization:
         now_read = {(i.asset, i.shard): i.version for i in current.wanted(steps[row.asset], row.shard).inputs}
         outdated = {i.asset for i in row.inputs if now_read.get((i.asset, i.shard)) != i.version}
         # what was read is not the newest any more: point at the beginning, so that Dagster sees that, too
-        newest = publish.pointers(instance, pipeline, steps[row.asset])
-        pointers = {asset: 1 if asset in outdated else event for asset, event in newest.items()}
-        instance.report_runless_asset_event(
-            publish.event(row, pointers, code=current.accepted.first(row.asset, row.code, row.config_hash))
-        )
-        found.append(f"data/{row.folder} had no event in Dagster: reported")
-    return found
+        pointers = {asset: 1 if asset in outdated else event for asset, event in newest(row.asset).items()}
+        return publish.event(row, pointers, code=current.accepted.first(row.asset, row.code, row.config_hash))
+
+    # an asset at a time: those behind it point at its newest event
+    for _, alike in groupby(lacking, key=lambda row: row.asset):
+        tell(instance, map(event, alike))
+    return [f"data/{row.folder} had no event in Dagster: reported" for row in lacking]
 
 
 def _sweep() -> None:

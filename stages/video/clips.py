@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,22 @@ def draw_motions(
     return torch.where((flip & ~whole)[:, None, None, None, None], clips.flip(-1), clips)
 
 
+def told_clips(
+    ids: Sequence[str], rings: UInt8[Tensor, "o v h w 4"], count: int, generator: torch.Generator
+) -> list[str]:
+    """Which clips are drawn of rings of these ids from an equal generator, see `places`."""
+    orbit, view = places(rings, count, 1, generator)
+    return [f"{ids[o]} from view {v}" for o, v in zip(orbit.tolist(), view[:, 0].tolist(), strict=True)]
+
+
 def read_rings(manifest: pl.DataFrame, shards: Path, split: str) -> UInt8[Tensor, "o v h w 4"]:
-    """The rendered orbits of one split. `manifest` rows name the sample ids; `shards` holds `<shard>/views.tar`.
+    """The rendered orbits of one split, see `read_orbits`."""
+    return read_orbits(manifest, shards, split)[1]
+
+
+def read_orbits(manifest: pl.DataFrame, shards: Path, split: str) -> tuple[list[str], UInt8[Tensor, "o v h w 4"]]:
+    """Ids and views of the rendered orbits of one split. `manifest` rows name the sample ids; `shards` holds
+    `<shard>/views.tar`.
 
     Raises ValueError when the split has no rows.
     """
@@ -84,5 +99,5 @@ def read_rings(manifest: pl.DataFrame, shards: Path, split: str) -> UInt8[Tensor
         raise ValueError(f"the manifest has no rendered object in split {split!r}: {len(manifest)} rows")
     wanted = set(rows["id"])
     paths = [shards / shard / "views.tar" for shard in sorted(set(rows["shard"]))]
-    views = [sample.views for path in paths for sample in read_shard(path) if sample.id in wanted]
-    return torch.from_numpy(np.stack(views))
+    found = [(sample.id, sample.views) for path in paths for sample in read_shard(path) if sample.id in wanted]
+    return [id_ for id_, _ in found], torch.from_numpy(np.stack([views for _, views in found]))

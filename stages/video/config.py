@@ -19,6 +19,20 @@ class LoraConfig(BaseModel):
     alpha: int = Field(16, gt=0, description="the adapter counts alpha / rank")
 
 
+class JudgeConfig(BaseModel):
+    """The judge of orbits that measures the model before and after, and what it is tried on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clips: int = Field(260, gt=0, description="rendered clips that it learns from")
+    steps: int = Field(400, gt=0, description="of its training, 16 clips each")
+    learning_rate: float = Field(2e-3, gt=0)
+    measured: int = Field(
+        64, gt=0, description="rendered orbits; where it accepts one, so it does clips made from its first frame"
+    )
+    tried: int = Field(16, gt=0, description="orbits that it has not seen, whole and spoiled, that it is tried on")
+
+
 class VideoFinetuneConfig(BaseModel):
     """Fine-tuning on the orbits of rendered training objects; the autoencoder stays as it is."""
 
@@ -32,3 +46,4 @@ class VideoFinetuneConfig(BaseModel):
     lora: LoraConfig = LoraConfig.model_validate({})
     sampling_steps: int = Field(4, ge=1, description="steps of the clips that are measured before and after")
     sampling: SamplingConfig = SamplingConfig.model_validate({})
+    judge: JudgeConfig = JudgeConfig.model_validate({})

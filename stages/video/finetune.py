@@ -18,7 +18,7 @@ from stages.errors import InputError
 from stages.objects.splits import TRAIN
 from stages.seeds import torch_generator
 from stages.training import fit
-from stages.video.clips import draw_clips, read_rings
+from stages.video.clips import draw_clips, read_orbits, told_clips
 from stages.video.config import VideoFinetuneConfig
 from stages.video.denoising import Latents
 from stages.video.figures import clip_figures
@@ -47,7 +47,7 @@ def finetune(
     Raises InputError when the clips of the base model and the rendered views differ in size, and for temporal layers
     where the family has none.
     """
-    rings = read_rings(pl.read_parquet(manifest), shards, TRAIN)
+    ids, rings = read_orbits(pl.read_parquet(manifest), shards, TRAIN)
     model = load_video(base)
     settings = model.config
     if rings.shape[-2] != settings.size:
@@ -77,6 +77,7 @@ def finetune(
         scratch=scratch,
         report=report,
         loggers=loggers,
+        tell=lambda generator: told_clips(ids, rings, config.training.batch, generator),
         validate=lambda m: {f"after/{name}": value for name, value in measure(m).items()},
     )
     merge(model, config)

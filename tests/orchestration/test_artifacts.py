@@ -242,6 +242,49 @@ def test_a_killed_training_goes_on_where_it_was(world: World, tmp_path: Path):
     assert not steps.exists()
 
 
+KILLED_IN_SHARDS = """
+import os
+import sys
+sys.path.insert(0, {source!r})
+import dagster as dg
+from orchestration import artifacts
+from orchestration.pipeline import Pipeline
+from orchestration.presets.schema import Preset
+from tests.orchestration.world import CLIPS, MANIFEST, TABLE_MODEL, VIEWS, World
+from pathlib import Path
+committed = []
+place = artifacts.place
+def placed(*arguments):
+    place(*arguments)
+    committed.append(arguments)
+    if len(committed) == 3:
+        os.kill(os.getpid(), 9)
+artifacts.place = placed
+pipeline = Pipeline(Preset.model_validate(dict(name="toy")), (VIEWS, MANIFEST, TABLE_MODEL, CLIPS))
+World(Path({root!r}), dg.DagsterInstance.ephemeral(), pipeline).make("clips")
+"""
+
+
+def test_a_corpus_whose_run_was_killed_goes_on_at_the_first_missing_shard(world: World):
+    texts = {f"prompt {number}": f"{number:03}" for number in range(8)}
+    world.prompts(texts)
+    world.make("views", "manifest", "model")
+    world.calls()
+    script = KILLED_IN_SHARDS.format(source=str(world.root / "src"), root=str(world.root))
+    environment = {**os.environ, "ORBITFORGE_WORKERS": "2"}
+    assert subprocess.run([sys.executable, "-c", script], env=environment, check=False).returncode == -9
+    fresh = {shard.shard for shard in world.status()["clips"].shards if shard.status == "fresh"}
+    assert len(fresh) == 3
+    world.calls()
+    reconcile(world.pipeline)
+    world.make("clips")
+    again = {line.split()[1] for line in world.calls()}
+    assert again.isdisjoint(fresh)
+    assert world.states()["clips"] == "fresh"
+    for text, shard in texts.items():
+        assert (world.data / f"toy/clips/{shard}/clips.txt").read_text() == f"ape m{text}"
+
+
 def test_progress_reaches_listeners_and_previews_reach_dagster(world: World, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[str, str | None, object]] = []
     monkeypatch.setattr(artifacts, "LISTENERS", [lambda asset, shard, event: seen.append((asset, shard, event))])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from orchestration import assets, pipeline
 from orchestration.assets import corpus_manifest, previews
-from orchestration.assets.checks import every_sample_accounted_for, few_quarantined, loss_is_finite
+from orchestration.assets.checks import every_sample_accounted_for, few_quarantined, loss_is_finite, orbits
 from orchestration.lineage.ledger import Ledger, Row
 from orchestration.steps import Step, Work
 from orchestration.versions import code_modules
@@ -119,6 +119,30 @@ def test_losses_are_numbers(checked, values, told):
     result = verdict(loss_is_finite(step))
     assert told in result.description
     assert result.passed == (told == "all is well")
+
+
+@pytest.mark.parametrize(
+    ("judged", "before", "after", "passed", "severity"),
+    [
+        (20, 0.2, 0.8, True, "WARN"),
+        (20, 0.2, 0.4, False, "WARN"),  # small models are soft
+        (20, 0.9, 0.1, False, "ERROR"),  # fine-tuning broke it: nothing may be built on that
+        (20, 0.6, 0.55, True, "WARN"),  # within chance
+        (3, 1.0, 0.0, False, "WARN"),  # too few to say
+    ],
+)
+def test_a_model_that_fine_tuning_turned_from_orbiting_blocks(checked, judged, before, after, passed, severity):
+    step = replace(STEP, name="model", shards=None)
+    folder = checked.data / step.folder("toy")
+    folder.mkdir(parents=True)
+    figures = {"loss": 1.0, "judge/judged": judged, "before/accepted": before, "after/accepted": after}
+    rows = {"step": [0] * len(figures), "name": list(figures), "value": [float(value) for value in figures.values()]}
+    pl.DataFrame(rows).write_parquet(folder / "training.parquet")
+    result = verdict(orbits(step))
+    assert result.passed is passed
+    assert result.severity.value == severity
+    assert f"of {judged} clips" in result.description
+    assert f"| accepted | nan | {before:.3g} | {after:.3g} |" in result.metadata["figures"].value
 
 
 # previews

@@ -42,6 +42,7 @@ CHECKED = {
     ("corpus_manifest", "share_of_accepted_clips"),
     ("base_models", "loss_is_finite"),
     ("video_model", "loss_is_finite"),
+    ("video_model", "orbits"),
     ("elevation_estimator", "loss_is_finite"),
     ("lrm_pretrained", "loss_is_finite"),
     ("lrm_finetuned", "loss_is_finite"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from stages.rendering.manifest import write_manifest
 from stages.rendering.views import render_shard
 from stages.seeds import torch_generator
 from stages.shards import read_shard
+from stages.video import finetune as tuning
 from stages.video.clips import draw_clips, read_rings
 from stages.video.config import VideoFinetuneConfig
 from stages.video.finetune import finetune
@@ -34,6 +38,11 @@ from tests.stages.test_video import VIDEO, prompts
 
 RENDERING = RenderingConfig(size=32, supersampling=1, views=8, orbits=2)
 TRAINING = TrainingConfig(steps=3, batch=2, learning_rate=1e-3, checkpoint_every=2)
+
+
+@pytest.fixture(autouse=True)
+def _few_clips_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "MEASURED", 4)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tune(collection: Path, output: Path, *, base: str = "svd", **config: Any) -> Path:
-    output.mkdir()
+    output.mkdir(exist_ok=True)
     settings = VideoFinetuneConfig.model_validate({"training": TRAINING, "sampling_steps": 1, **config})
     finetune(
         collection / "manifest.parquet", collection / "shards", collection / base, output, output / "scratch", settings,
@@ -113,6 +122,81 @@ def test_a_training_repeats_byte_for_byte(collection: Path, tmp_path: Path) -> N
         if "scratch" not in file.parts:
             assert file.read_bytes() == (two / file.relative_to(one)).read_bytes(), file.name
     assert (one / "training.parquet").read_bytes() == (two / "training.parquet").read_bytes()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from stages.video import finetune as tuning
+from stages.video.config import VideoFinetuneConfig
+
+tuning.MEASURED = 4
+root, output, config = Path(sys.argv[1]), Path(sys.argv[2]), VideoFinetuneConfig.model_validate_json(sys.argv[3])
+
+def report(event):
+    if event.get("step") == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+output.mkdir()
+tuning.finetune(root / "manifest.parquet", root / "shards", root / "svd", output, output / "scratch", config, seed=0,
+         report=report)
+"""
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_training_that_was_killed_ends_with_the_bytes_of_one_that_was_not(
+    collection: Path, tmp_path: Path, accumulate: int
+) -> None:
+    training = TRAINING.model_copy(update={"steps": 7, "accumulate": accumulate})
+    config = VideoFinetuneConfig(training=training, sampling_steps=1)  # pyright: ignore[reportCallIssue]
+    cut = tmp_path / "cut"
+    command = [sys.executable, "-c", KILLED, str(collection), str(cut), config.model_dump_json()]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert {path.name for path in (cut / "scratch").glob("*.ckpt")} == {"step=2.ckpt", "step=4.ckpt"}
+    assert not list(cut.glob("*.*"))
+    resumed, whole = (tune(collection, tmp_path / name, training=training) for name in ("cut", "whole"))
+    files = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file() and "scratch" not in path.parts]
+    assert Path("training.parquet") in files
+    for file in files:
+        assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("base", ["svd", "wan"])
+def test_a_batch_in_parts_trains_the_same_model(collection: Path, tmp_path: Path, base: str) -> None:
+    made = []
+    for accumulate in (1, 2, 4):
+        training = TRAINING.model_copy(update={"batch": 4, "accumulate": accumulate})
+        made.append(tune(collection, tmp_path / str(accumulate), base=base, training=training))
+    before, plain, *others = (load_video(folder).state_dict() for folder in (collection / base, *made))
+    for other in others:
+        for name, tensor in plain.items():
+            apart, moved = (tensor - other[name]).abs().max(), (tensor - before[name]).abs().max()
+            assert apart <= 0.02 * moved + 1e-6, name
+    curves = [pl.read_parquet(folder / "training.parquet").filter(name="loss")["value"] for folder in made]
+    for curve in curves[1:]:
+        assert curve.to_list() == pytest.approx(curves[0].to_list(), rel=1e-4)
+
+
+def test_a_broken_view_is_named_with_the_batch_that_it_is_in(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training stops at that step, keeps the last good state, and goes on from there when the fault is gone."""
+    loss, calls = StableVideo.loss, iter(range(100))
+
+    def spoiled(self: StableVideo, *args: Any) -> dict[str, Tensor]:
+        values = loss(self, *args)
+        return {"loss": values["loss"] * torch.nan} if next(calls) == 3 else values
+
+    training = TRAINING.model_copy(update={"steps": 5})
+    monkeypatch.setattr(StableVideo, "loss", spoiled)
+    one = r"a\.?\w* from view \d"
+    with pytest.raises(
+        InputError, match=rf"nan at step 3: .*\({one}, {one}\); the last good state, step=2.ckpt, is kept"
+    ):
+        tune(collection, tmp_path / "out", training=training)
+    monkeypatch.undo()
+    resumed, whole = (tune(collection, tmp_path / name, training=training) for name in ("out", "whole"))
+    assert changed(resumed, whole)[0] == set()
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""What `bench load` measures, each in a process of its own: `python -m ... NAME` prints {step: seconds}."""
+"""What `bench load` measures, each in a process of its own: `python -m ... NAME` prints {"steps": {step: [seconds,
+CPU seconds]}, "mb": peak}."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from orchestration import paths, pipeline
 from orchestration.cli.bench.lineage_work import peak
 from orchestration.cli.bench.lineage_world import made, observed, prepare, write_sources
-from orchestration.cli.bench.load import MADE, MEMORY
+from orchestration.cli.bench.load import MADE
 from orchestration.lineage.ledger import Ledger
 
 OBJECTS = 10
@@ -57,12 +58,22 @@ def _make(work: Any) -> None:
 
 
 class Clock:
-    """Seconds spent inside functions that are replaced by timed ones."""
+    """Seconds, and of them those of CPU, spent in steps and in functions that are replaced by timed ones."""
 
     def __init__(self) -> None:
-        self.found: dict[str, float] = {}
+        self.found: dict[str, tuple[float, float]] = {}
 
-    def time(self, name: str, owner: Any, attribute: str) -> None:
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.add(name, time.perf_counter() - began, time.process_time() - cpu)
+
+    def add(self, name: str, seconds: float, cpu: float) -> None:
+        before = self.found.get(name, (0.0, 0.0))
+        self.found[name] = before[0] + seconds, before[1] + cpu
+
+    def watch(self, name: str, owner: Any, attribute: str) -> None:
         function = getattr(owner, attribute)
 
         @functools.wraps(function)
@@ -72,95 +83,80 @@ class Clock:
 
         setattr(owner, attribute, timed)
 
-    def step(self, name: str) -> Any:
-        return _Step(self.found, name)
 
-
-class _Step:
-    def __init__(self, found: dict[str, float], name: str) -> None:
-        self.found, self.name = found, name
-
-    def __enter__(self) -> None:
-        self.began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.found[self.name] = self.found.get(self.name, 0.0) + time.perf_counter() - self.began
-
-
-def plan() -> dict[str, float]:
+def plan(clock: Clock) -> None:
     from orchestration.cli.plan import plan_command
 
-    return _told("plan", lambda: plan_command(rates=None, measure=False, as_json=False))
+    with clock.step("plan"):
+        plan_command(rates=None, measure=False, as_json=False)
 
 
-def dry_run() -> dict[str, float]:
+def dry_run(clock: Clock) -> None:
     from orchestration.cli.run import run_command
 
-    return _told("run --dry-run", lambda: run_command(select=ASSET, dry_run=True))
+    with clock.step("run --dry-run"):
+        run_command(select=ASSET, dry_run=True)
 
 
-def status() -> dict[str, float]:
-    return _status("status --why, half made")
-
-
-def status_after() -> dict[str, float]:
-    return _status("status --why, all made")
-
-
-def _status(name: str) -> dict[str, float]:
+def status(clock: Clock) -> None:
     from orchestration.cli.status import status_command
 
-    return _told(name, lambda: status_command(why=True, as_json=False))
+    with clock.step("status --why"):
+        status_command(why=True, as_json=False)
 
 
-def run() -> dict[str, float]:
-    """The second half, by the real command with a stage that does nothing, in this process."""
+def first(clock: Clock) -> None:
+    """Resumed beside databases that are new, as in a fresh clone: DVC and Dagster are told of everything."""
+    _resume(clock, "first resume", 100)
+
+
+def again(clock: Clock) -> None:
+    _resume(clock, "resume", 100)
+
+
+def _resume(clock: Clock, name: str, limit: int) -> None:
+    """The first missing shards, by the real command with a stage that does nothing, in this process."""
     from orchestration import chain
     from orchestration.assets import synthetic_corpus
     from orchestration.cli import run as command
 
     os.environ["ORBITFORGE_WORKERS"] = "1"
-    clock, first, last, cpu = Clock(), list[float](), list[float](), list[float]()
+    times: list[tuple[float, float]] = [_now()]
 
     def make(work: Any) -> None:
         _make(work)
-        first[:] = first or [time.perf_counter()]
-        last[:], cpu[1:] = [time.perf_counter()], [time.process_time()]
-        cpu[:1] = cpu[:1] or [time.process_time()]
-        made.append(work.shard)
+        times.append(_now())
 
-    made: list[str] = []
     synthetic_corpus.make = make
-    clock.time("resume: reconciling", command, "reconcile")
-    clock.time("resume: staleness, each time", command, "status")
-    clock.time("resume: telling Dagster of sources", chain, "observe_sources")
-    began = time.perf_counter()
-    _quietly(lambda: command.run_command(select=ASSET))
-    ended = time.perf_counter()
-    return clock.found | {
-        "resume: until the first missing shard": first[0] - began,
-        "resume: after the last shard (publishing, checks)": ended - last[0],
-        MADE: 1000 * (cpu[1] - cpu[0]) / max(1, len(made) - 1),
-        MEMORY: peak(),
-    }
+    clock.watch(f"{name}: reconciling", command, "reconcile")
+    clock.watch(f"{name}: telling Dagster of sources", chain, "observe_sources")
+    command.run_command(select=ASSET, limit=limit)
+    times.append(_now())
+    began, started, *_, last, ended = times
+    clock.add(f"{name}: until the first missing shard", started[0] - began[0], started[1] - began[1])
+    clock.add(f"{name}: publishing and checks after the last", ended[0] - last[0], ended[1] - last[1])
+    clock.add(MADE, *(1000 * (to - since) / (len(times) - 3) for since, to in zip(started, last, strict=True)))
 
 
-def run_again() -> dict[str, float]:
-    from orchestration.cli.run import run_command
-
-    return _told("run with nothing to do", lambda: run_command(select=ASSET))
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
 
 
-def _told(name: str, work: Callable[[], None]) -> dict[str, float]:
-    began = time.perf_counter()
-    _quietly(work)
-    return {name: time.perf_counter() - began}
+WORK: dict[str, Callable[[Clock], None]] = {work.__name__: work for work in (plan, dry_run, status, first, again)}
 
 
-def _quietly(work: Callable[[], None]) -> None:
+def main(name: str) -> None:
+    import dvc.repo  # noqa: F401  # what is imported costs the same for any number of shards
+    import mlflow  # noqa: F401
+
+    import models.flops  # noqa: F401
+    import orchestration.definitions  # noqa: F401
+
+    clock = Clock()
     with redirect_stdout(io.StringIO()):
-        work()
+        WORK[name](clock)
+    print(json.dumps({"steps": clock.found, "mb": peak()}))
 
 
 if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))
+    main(sys.argv[1])
