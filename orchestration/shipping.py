@@ -21,7 +21,7 @@ from orchestration.lineage.ledger import MADE, Ledger, Row
 SHIPPED = ("source", "human_labels", "base_models", "ledger")
 """Folders below data/. What else data.dvc names was made here or by a colleague."""
 REMOTE = "sample"
-LARGEST = 50e6
+LARGEST = 50 << 20
 """Bytes of the remote `sample` over all history: it lies in git, and every clone carries it."""
 
 
@@ -65,9 +65,9 @@ def ship() -> None:
             subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=clone, check=True)
         shutil.copy(clone / "data.dvc", root / "data.dvc")
     size = sum(file.stat().st_size for file in (root / "dvc-sample").rglob("*") if file.is_file())
-    print(f"data.dvc names what ships; the remote {REMOTE!r} holds {size / 1e6:.1f} MB: commit data.dvc and dvc-sample")
+    print(f"data.dvc names what ships; the remote {REMOTE!r} holds {size / 2**20:.1f} MiB: commit data.dvc and dvc-sample")
     if size > LARGEST:
-        raise OrbitforgeError(f"the remote {REMOTE!r} is larger than {LARGEST / 1e6:.0f} MB; ship less")
+        raise OrbitforgeError(f"the remote {REMOTE!r} is larger than {LARGEST >> 20} MiB; ship less")
 
 
 if __name__ == "__main__":
