@@ -15,6 +15,9 @@ import torch
 import trimesh
 from torch import Tensor
 
+from models.checkpoints import save
+from models.config import EncoderConfig
+from models.encoder import Encoder
 from models.svd import StableVideo
 from models.video import build_video, load_video
 from stages.config import TrainingConfig
@@ -32,6 +35,7 @@ from stages.video.clips import draw_clips, read_rings
 from stages.video.config import VideoFinetuneConfig
 from stages.video.finetune import finetune
 from stages.video.latents import LatentBank
+from stages.video.orbits import judge_orbits
 from tests.models.test_svd import TINY
 from tests.stages.test_rendering import coloured, row
 from tests.stages.test_rendering import save as save_mesh
@@ -275,3 +279,27 @@ def test_a_generated_clip_says_how_it_was_drawn(collection: Path, tmp_path: Path
     assert (how["guidance"], how["steps"], how["fps"], how["model"]) == ([1.0, 2.0], 2, 9, "abc")
     assert samples[0].meta["azimuths"] == [0, 45, 90, 135, 180, 225, 270, 315]
     assert pl.read_parquet(tmp_path / "quarantine.parquet")["id"].to_list() == ["p1"]
+
+
+def test_the_judge_writes_what_it_found_beside_the_curve(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = EncoderConfig(image_size=16, table_size=16, patch=8, width=16, layers=1, heads=2)
+    save(Encoder(encoder), encoder, tmp_path / "encoder")
+    out = tune(collection, tmp_path / "out")
+    curve = pl.read_parquet(out / "training.parquet")
+    monkeypatch.setattr("stages.video.judge.ACCEPTED", -2.0)  # what so small an encoder tells is not the matter here
+    judge = {"clips": 6, "steps": 2, "measured": 3, "tried": 2}
+    config = VideoFinetuneConfig.model_validate({"training": TRAINING, "sampling_steps": 1, "judge": judge})
+    told: list[str] = []
+    judge_orbits(
+        collection / "manifest.parquet", collection / "shards", collection / "svd", tmp_path / "encoder", out, config,
+        seed=0, report=lambda event: told.append(event["message"]),
+    )  # fmt: skip
+    both = pl.read_parquet(out / "training.parquet")
+    assert both.head(len(curve)).equals(curve)
+    found = dict(both.tail(-len(curve)).select("name", "value").iter_rows())
+    assert (found["judge/measured"], found["judge/judged"], found["after/accepted"]) == (3, 3, 1)
+    assert {name.split("/")[0] for name in found} == {"judge", "rendered", "before", "after"}
+    assert {"judge/accepted frozen", "judge/accepted pan", "before/orbit", "after/sameness"} <= found.keys()
+    assert told == ["3 of 3 rendered orbits carry an azimuth that the judge can tell"]
