@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from models.config import DenoisingConfig, EncoderConfig, TextToImageConfig, VideoConfig, WanConfig
 from stages.config import TrainingConfig
@@ -59,6 +59,12 @@ class EncoderTrainingConfig(BaseModel):
     temperature: float = Field(0.1, gt=0, description="of the view-contrastive loss")
     contrast: float = Field(0.3, ge=0, description="weight of the view-contrastive loss beside the dense ones")
     tilt: float = Field(0.3, ge=0, description="weight of the elevation's error, in standard deviations")
+
+    @model_validator(mode="after")
+    def _pairs_stay_together(self) -> EncoderTrainingConfig:
+        if self.training.accumulate > 1:
+            raise ValueError("the encoder's batch is compared with itself: set base.encoder.training.accumulate to 1")
+        return self
 
 
 class VideoTrainingConfig(BaseModel):

@@ -80,9 +80,8 @@ def needed_memory(model: LRM, config: LRMTrainingConfig) -> int:
     samples = rays * (lrm.samples + lrm.importance_samples) * (SAMPLE + 3 * lrm.view_channels)
     per_object = encoder + transformer + 2 * texels + samples
     halved = 2 if "16" in config.training.precision else 1
-    each = -(-config.training.batch // config.training.devices)
     state = weights + trained * (3 + bool(config.training.ema))
-    return 4 * (state + per_object * each // halved)
+    return 4 * (state + per_object * config.training.part // halved)
 
 
 def tell_memory(model: LRM, config: LRMTrainingConfig, report: Callable[[dict[str, Any]], None]) -> None:
@@ -94,5 +93,8 @@ def tell_memory(model: LRM, config: LRMTrainingConfig, report: Callable[[dict[st
         free, where = psutil.virtual_memory().available, "of memory"
     text = f"a step needs about {needed / 2**30:.2g} GiB, {free / 2**30:.2g} GiB {where} are free"
     if needed > free:
-        text += f"; it may not fit: lower training.batch ({config.training.batch}) or draws.rays and draws.patch"
+        text += (
+            f"; it may not fit: raise training.accumulate ({config.training.accumulate}), lower training.batch "
+            f"({config.training.batch}) or draws.rays and draws.patch"
+        )
     report({"message": text})

@@ -24,13 +24,13 @@ class JudgeConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    clips: int = Field(260, gt=0, description="rendered clips that it learns from")
-    steps: int = Field(400, gt=0, description="of its training, 16 clips each")
+    clips: int = Field(1200, gt=0, description="rendered clips that it learns from")
+    steps: int = Field(1200, gt=0, description="of its training, 16 clips each")
     learning_rate: float = Field(2e-3, gt=0)
     measured: int = Field(
-        64, gt=0, description="rendered orbits; where it accepts one, so it does clips made from its first frame"
+        128, gt=0, description="rendered orbits; where it accepts one, so it does clips made from its first frame"
     )
-    tried: int = Field(16, gt=0, description="orbits that it has not seen, whole and spoiled, that it is tried on")
+    tried: int = Field(32, gt=0, description="orbits that it has not seen, whole and spoiled, that it is tried on")
 
 
 class VideoFinetuneConfig(BaseModel):

@@ -21,7 +21,8 @@ from stages.video.config import JudgeConfig
 from stages.video.spoils import moved
 
 ACCEPTED = 0.4
-"""Least agreement with an orbit: about one in a hundred of what is none reach it (`orbitforge bench orbits`)."""
+"""Least agreement with an orbit: few in a hundred of what is none reach it (docs/video.md); `judge/accepted ...` in a
+model's training.parquet tells of each kind."""
 _CHANNELS, _WIDTH, _CLIPS_A_STEP, _FRAMES_AT_ONCE = 32, 128, 16, 256
 
 

@@ -35,7 +35,7 @@ def rendered(sample_data: Path, split: str, copies: int, count: int) -> torch.Te
 @pytest.fixture(scope="module")
 def judge(sample_data: Path) -> Judge:
     made = Judge(load(sample_data / "base_models" / "encoder", EncoderConfig, Encoder))
-    made.fit(rendered(sample_data, TRAIN, copies=4, count=60), JudgeConfig(), seed=0)
+    made.fit(rendered(sample_data, TRAIN, copies=4, count=60), JudgeConfig(steps=400), seed=0)
     return made
 
 

@@ -15,6 +15,7 @@ from models.config import DenoisingConfig, EncoderConfig, LRMConfig
 from models.lrm import TriplaneTransformer
 from models.video import build_video
 from stages import training
+from stages.base.config import EncoderTrainingConfig
 from stages.config import TrainingConfig
 from stages.errors import InputError
 from stages.memory import checkpoint_gradients, memory_told
@@ -156,6 +157,12 @@ def test_two_devices_resume_with_the_same_bytes(tmp_path: Path, strategy: str) -
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         TrainingConfig.model_validate(CONFIG.model_dump() | changes)
+
+
+def test_a_batch_that_is_compared_with_itself_stays_whole() -> None:
+    encoder = EncoderConfig(image_size=32, table_size=32, patch=8, width=16, layers=1, heads=2)
+    with pytest.raises(ValidationError, match=r"set base.encoder.training.accumulate to 1"):
+        EncoderTrainingConfig(encoder=encoder, training=CONFIG.model_copy(update={"accumulate": 2}))  # pyright: ignore
 
 
 # bad input
