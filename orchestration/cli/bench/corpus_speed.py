@@ -125,7 +125,7 @@ def ours_apart(home: Path) -> dict[str, float]:
     names = ["warm0", "warm1", *map(str, range(SHARDS))]
     times: list[tuple[float, float]] = []
     for (_, name), result in map_shards(
-        shard, [(str(home), name) for name in names], EngineConfig.model_validate({"workers": 2})
+        shard, [(str(home), name) for name in names], EngineConfig.model_validate({"workers": 2}), models=True
     ):
         if isinstance(result, Exception):
             raise result
