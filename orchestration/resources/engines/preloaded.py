@@ -12,7 +12,7 @@ import numba  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
 import scipy.spatial  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
 import trimesh  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
 
-import models.svd  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
+import models.svd  # noqa: E402  # pyright: ignore[reportUnusedImport]
 import models.wan  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]
 
 gc.collect()
