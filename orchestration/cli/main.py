@@ -49,7 +49,9 @@ app = typer.Typer(
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        "--preset", "-p", help="nano, tiny, small-cpu, small, paper or a .yaml file; default ORBITFORGE_PRESET or tiny."
+        "--preset",
+        "-p",
+        help="nano, tiny, small-cpu, small, small-svd, paper or a .yaml; default ORBITFORGE_PRESET or tiny.",
     ),
 ]
 

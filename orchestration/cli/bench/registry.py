@@ -22,6 +22,7 @@ BENCHES = {
     "load": "planning, listing and resuming a corpus of 10,000 shards with tiny payloads, beside 1,000",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
+    "text_to_image": "colour and category of pictures drawn from text, as judges of renders see them",
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
