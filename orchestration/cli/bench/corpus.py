@@ -83,7 +83,7 @@ def measure(report: Callable[[str], None]) -> list[Row]:
         rows.append(Row(f"{split}: sampling", "CPU s a clip", seconds / len(truth)))
         for few in FEW if split == HELD_OUT else ():
             quick = clip_figures(generated(model, truth, steps=few, seed=seed), truth)
-            for name in ("pooled", "anti_cosine"):
+            for name in ABOVE_BASE:
                 repeated = quick["repeated"] if name == "pooled" else None
                 rows.append(Row(f"{split}: {name}, steps: {few}", UNITS[name], quick[name], repeated, at_least=True))
     return rows + corpus_speed.rows(report)
