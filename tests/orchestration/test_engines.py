@@ -190,18 +190,25 @@ def troubled(item: Attempts, report: Report) -> str:
     return item.name
 
 
-@pytest.mark.parametrize("name", ["here", "local", "ray"])
+@pytest.mark.parametrize("name", ["here", "local", "forked", "ray"])
 def test_a_poisoned_shard_is_set_aside_after_its_retries(name: str, tmp_path: Path, request: pytest.FixtureRequest):
-    engine = {"here": EngineConfig(workers=1, retries=2), "local": EngineConfig(workers=2, retries=2)}.get(
-        name
-    ) or on_ray(request.getfixturevalue("cluster"), retries=2)
+    here = {"here": 1, "local": 2, "forked": 2}
+    engine = (
+        EngineConfig(workers=here[name], retries=2)
+        if name in here
+        else on_ray(request.getfixturevalue("cluster"), retries=2)
+    )
     names = ["poison", "flaky", "input", "a", "b"] + ["killer"] * (name != "here")
     items = [Attempts(each, tmp_path / each) for each in names]
     told: list[str] = []
     results: dict[str, Any] = {
         item.name: value
         for item, value in map_shards(
-            troubled, items, engine, report=lambda item, event: told.append(f"{item.name}: {event['message']}")
+            troubled,
+            items,
+            engine,
+            models=name == "forked",
+            report=lambda item, event: told.append(f"{item.name}: {event['message']}"),
         )
     }
     assert {each: results[each] for each in ("flaky", "a", "b")} == {"flaky": "flaky", "a": "a", "b": "b"}
