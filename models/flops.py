@@ -30,7 +30,7 @@ def encoder_flops(config: EncoderConfig) -> int:
 def video_flops(config: VideoConfig) -> tuple[int, int]:
     """Of one denoising step of one clip, and of decoding one clip."""
     with torch.device("meta"):
-        model = build_video(config)
+        model = build_video(config).to("meta")  # diffusers makes some parameters on the CPU whatever it is told
         latents = torch.empty(1, *model.latent_shape())
         frame = torch.empty(1, 3, config.size, config.size)
         told = model.conditions(frame, latents[:, 0], DenoisingConfig.model_validate({}), torch.Generator("cpu"))

@@ -19,7 +19,9 @@ from orchestration.versions import git_state
 from orchestration.workspace import Scratch, place, remove, store
 
 
-def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds: float = 0.0) -> Row:
+def adopt(
+    pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds: float = 0.0, by: str | None = None
+) -> Row:
     """Make a copy of `folder` the artifact of the unpartitioned `step`, on a person's word.
 
     The row says that it was adopted and why (`service`, `reference`), beside the inputs, code and config that stand
@@ -40,7 +42,7 @@ def adopt(pipeline: Pipeline, step: Step, folder: Path, *, reason: str, seconds:
         done = Done(store(aside), now(), seconds, {})
     finally:
         remove(aside.parent)
-    row = replace(row_of(task, done, None, git_state()), service="adopted", reference=reason)
+    row = replace(row_of(task, done, None, git_state()), service="adopted", reference=reason, by=by)
     with Publisher() as publisher:
         Ledger().append(row)
         place(paths.data() / row.folder, row.files)

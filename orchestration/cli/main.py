@@ -49,7 +49,9 @@ app = typer.Typer(
 PresetOption = Annotated[
     str | None,
     typer.Option(
-        "--preset", "-p", help="nano, tiny, small-cpu, small, paper or a .yaml file; default ORBITFORGE_PRESET or tiny."
+        "--preset",
+        "-p",
+        help="nano, tiny, small-cpu, small, small-svd, paper or a .yaml; default ORBITFORGE_PRESET or tiny.",
     ),
 ]
 
@@ -430,6 +432,35 @@ def import_clips(
         by=by,
         as_json=as_json,
     )
+
+
+class Part(StrEnum):
+    video = "video"
+    encoder = "encoder"
+    text_to_image = "text_to_image"
+
+
+@app.command(name="import-weights")
+def import_weights(
+    source: Annotated[
+        str, typer.Argument(help="A folder in the layout of diffusers or transformers, or hub:REPO[@REVISION].")
+    ],
+    as_: Annotated[Part, typer.Option("--as", help="Which of the base weights they become.")],
+    reason: ReasonOption,
+    licence: Annotated[
+        str | None, typer.Option(help="Default what the model card says; without either, refused.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch from the hub what its cache lacks; else nothing is fetched.")
+    ] = False,
+    by: ByOption = None,
+    preset: PresetOption = None,
+) -> None:
+    """Take public weights in as base weights, where the preset's shapes are theirs; safetensors alone."""
+    _prepare(preset)
+    from orchestration.cli.import_weights import import_weights_command
+
+    import_weights_command(source, as_.value, licence=licence, reason=reason, by=by, download=download)
 
 
 @app.command()

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 UNKNOWN = "unknown"
 _SPDX = re.compile(
     r"\b(?:CC0-1\.0|CC-BY(?:-NC)?(?:-(?:ND|SA))?-[1-4]\.0|PDDL-1\.0|Apache-2\.0|MIT|BSD-[23]-Clause|MPL-2\.0|"
-    r"[AL]?GPL-[23]\.[01](?:-only|-or-later)?|ODC-By-1\.0|ODbL-1\.0|(?:creativeml-)?openrail(?:\+\+)?-?m?)",
+    r"[AL]?GPL-[23]\.[01](?:-only|-or-later)?|ODC-By-1\.0|ODbL-1\.0|(?:creativeml-)?openrail(?:\+\+)?-?m?|"
+    r"LicenseRef-[A-Za-z0-9.-]*[A-Za-z0-9])",
     re.IGNORECASE,
 )
 

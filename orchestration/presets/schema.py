@@ -92,7 +92,7 @@ class Preset(BaseModel):
 
 def preset_names() -> list[str]:
     """The presets that ship, smallest first."""
-    order = ["nano", "tiny", "small-cpu", "small", "paper"]
+    order = ["nano", "tiny", "small-cpu", "small", "small-svd", "paper"]
     return sorted(
         (path.stem for path in FOLDER.glob("*.yaml")),
         key=lambda name: (order.index(name) if name in order else len(order), name),
@@ -108,7 +108,8 @@ def current_preset() -> Preset:
 def load_preset(name: str) -> Preset:
     """The preset called `name`, or the one in the file `name` when it ends in .yaml.
 
-    `extends: OTHER` takes the values of another preset first; a preset that is extended extends none itself.
+    `extends: OTHER` takes the values of another preset first; a video model of another `family` takes none of them. A
+    preset that is extended extends none itself.
     Raises PresetError for an unknown preset, an unknown key, or a value out of its range.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
@@ -139,8 +140,11 @@ def _read(path: Path) -> dict[str, Any]:
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        old = merged.get(key)
+        both = isinstance(value, dict) and isinstance(old, dict)
+        # the keys of one family of video models are not those of another
+        alike = both and value.get("family", old.get("family")) == old.get("family")
+        merged[key] = _merge(old, value) if alike else value
     return merged
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.config import EncoderConfig, LRMConfig, WanConfig
+from models.config import EncoderConfig, LRMConfig, SVDConfig, WanConfig
 from models.flops import encoder_flops, parameters, planes_flops, ray_flops, video_flops
 
 ENCODER = EncoderConfig.model_validate(
@@ -35,3 +35,10 @@ def test_longer_clips_cost_more():
     long = short.model_copy(update={"frames": 16})
     for few, many in zip(video_flops(short), video_flops(long), strict=True):
         assert 1.9 * few < many
+
+
+def test_stable_video_is_counted_without_its_weights():
+    public = SVDConfig.model_validate({"family": "svd", "size": 256})
+    assert 2.2e9 < parameters(public) < 2.3e9  # UNet 1.52 B, image encoder 0.63 B, autoencoder 0.1 B
+    denoise, decode = video_flops(public)
+    assert min(denoise, decode) > 1e12

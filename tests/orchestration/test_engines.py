@@ -123,7 +123,26 @@ def test_bytes_depend_neither_on_workers_nor_on_order(corpus: list[Shard], expec
     assert all("clips.tar" in files for files in expected.values())
     assert len({files["clips.tar"] for files in expected.values()}) == len(corpus)
     shuffled = random.Random(1).sample(moved(corpus, tmp_path), len(corpus))
-    assert hashes(map_shards(generate, shuffled[::-1], EngineConfig(workers=2))) == expected
+    assert hashes(map_shards(generate, shuffled[::-1], EngineConfig(workers=2), models=True)) == expected
+
+
+def preloaded(item: str, report: Report) -> tuple[bool, str | None, str | None]:
+    return "torch" in sys.modules, os.environ.get("OMP_NUM_THREADS"), os.environ.get("SAID_LATE")
+
+
+def test_workers_that_run_models_share_their_imports(monkeypatch: pytest.MonkeyPatch):
+    for said in ("once", "twice"):  # the second crew comes of the server that the first one started
+        monkeypatch.setenv("SAID_LATE", said)
+        results = [value for _, value in map_shards(preloaded, ["a", "b"], EngineConfig(workers=2), models=True)]
+        assert results == [(True, "1", said)] * 2
+
+
+def test_what_is_preloaded_can_be_forked():
+    code = (
+        "import os, sys, orchestration.resources.engines.preloaded; "
+        "assert len(os.listdir('/proc/self/task')) == 1; assert 'polars' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def test_ray_gives_the_bytes_of_this_process(corpus: list[Shard], expected: Any, tmp_path: Path, cluster: Any):
@@ -171,18 +190,25 @@ def troubled(item: Attempts, report: Report) -> str:
     return item.name
 
 
-@pytest.mark.parametrize("name", ["here", "local", "ray"])
+@pytest.mark.parametrize("name", ["here", "local", "forked", "ray"])
 def test_a_poisoned_shard_is_set_aside_after_its_retries(name: str, tmp_path: Path, request: pytest.FixtureRequest):
-    engine = {"here": EngineConfig(workers=1, retries=2), "local": EngineConfig(workers=2, retries=2)}.get(
-        name
-    ) or on_ray(request.getfixturevalue("cluster"), retries=2)
+    here = {"here": 1, "local": 2, "forked": 2}
+    engine = (
+        EngineConfig(workers=here[name], retries=2)
+        if name in here
+        else on_ray(request.getfixturevalue("cluster"), retries=2)
+    )
     names = ["poison", "flaky", "input", "a", "b"] + ["killer"] * (name != "here")
     items = [Attempts(each, tmp_path / each) for each in names]
     told: list[str] = []
     results: dict[str, Any] = {
         item.name: value
         for item, value in map_shards(
-            troubled, items, engine, report=lambda item, event: told.append(f"{item.name}: {event['message']}")
+            troubled,
+            items,
+            engine,
+            models=name == "forked",
+            report=lambda item, event: told.append(f"{item.name}: {event['message']}"),
         )
     }
     assert {each: results[each] for each in ("flaky", "a", "b")} == {"flaky": "flaky", "a": "a", "b": "b"}

@@ -11,7 +11,7 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
 
 
 def test_every_preset_loads_under_its_own_name():
-    assert preset_names() == ["nano", "tiny", "small-cpu", "small", "paper"]
+    assert preset_names() == ["nano", "tiny", "small-cpu", "small", "small-svd", "paper"]
     for name in preset_names():
         assert load_preset(name).name == name
 
@@ -55,7 +55,7 @@ def test_bad_values_are_told_in_one_line(tmp_path, text, told):
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(PresetError, match="choose one of nano, tiny, small-cpu, small, paper"):
+    with pytest.raises(PresetError, match="choose one of nano, tiny, small-cpu, small, small-svd, paper"):
         load_preset("huge")
 
 
@@ -87,3 +87,11 @@ def test_the_paper_preset_is_the_published_model():
     assert (model.encoder.image_size, model.encoder.width) == (512, 768)
     assert not model.align
     assert model.view_channels == 0
+
+
+def test_a_video_model_of_another_family_is_taken_whole():
+    small, other = load_preset("small"), load_preset("small-svd")
+    assert (small.base.video.video.family, other.base.video.video.family) == ("wan", "svd")
+    assert other.base.encoder == small.base.encoder
+    assert other.video.training.precision == small.video.training.precision
+    assert other.video.trainable == "temporal"

@@ -21,13 +21,16 @@ TARGETS = {
     TRAIN: {"first_frame": 24.0, "chroma_slope": 0.8, "anti_cosine": 0.3},
     HELD_OUT: {"pooled": 18.0, "iou": 0.7, "chroma_slope": 0.8, "anti_cosine": 0.3},
 }
+FEW = (1, 2, 4, 8)
+"""Sampling steps, of held-out objects."""
+ABOVE_BASE = ("pooled", "iou", "anti_cosine", "chroma_slope")
 UNITS = {"first_frame": "dB", "pooled": "dB", "iou": "IoU", "anti_cosine": "cosine", "chroma_slope": "slope"}
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
     """Each object of a split as it is, from cameras that no training view has; writes runs/<preset>/<split>.png.
 
-    The peer of `pooled` is a clip that repeats its first frame.
+    The peer of `pooled` is a clip that repeats its first frame, that of "beside its base" the model before fine-tuning.
     """
     from models.checkpoints import load
     from models.config import LRMConfig
@@ -40,10 +43,11 @@ def measure(report: Callable[[str], None]) -> list[Row]:
 
     here = pipeline.current()
     home = paths.data() / here.preset.name
-    for name in ("video_model", "lrm_finetuned"):
-        if not (home / name).is_dir():
-            raise OrbitforgeError(f"{home / name} is missing; run `orbitforge run` first")
-    model = load_video(home / "video_model")
+    weights = paths.data() / "base_models" / "video"
+    for needed in (home / "video_model", home / "lrm_finetuned", weights):
+        if not needed.is_dir():
+            raise OrbitforgeError(f"{needed} is missing; run `orbitforge run` first")
+    model, base = load_video(home / "video_model"), load_video(weights)
     lrm = load(home / "lrm_finetuned", LRMConfig, LRM.from_config)
     objects = here.table("objects")
     rows: list[Row] = []
@@ -58,7 +62,8 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             seed=here.preset.seed,
         )
         began = time.process_time()
-        clips = generated(model, truth, steps=here.preset.corpus.steps, seed=here.preset.seed)
+        steps, seed = here.preset.corpus.steps, here.preset.seed
+        clips = generated(model, truth, steps=steps, seed=seed)
         seconds = time.process_time() - began
         figures = clip_figures(clips, truth)
         sheet = paths.root() / "runs" / here.preset.name / f"{split}.png"
@@ -71,5 +76,14 @@ def measure(report: Callable[[str], None]) -> list[Row]:
             if name == "pooled" and split == TRAIN:
                 target = repeated
             rows.append(Row(f"{split}: {name}", unit, figures[name], peer=repeated, target=target, at_least=True))
+        before = clip_figures(generated(base, truth, steps=steps, seed=seed), truth)
+        for name in ABOVE_BASE:
+            work = f"{split}: {name} beside its base"
+            rows.append(Row(work, UNITS[name], figures[name], before[name], target=before[name], at_least=True))
         rows.append(Row(f"{split}: sampling", "CPU s a clip", seconds / len(truth)))
+        for few in FEW if split == HELD_OUT else ():
+            quick = clip_figures(generated(model, truth, steps=few, seed=seed), truth)
+            for name in ABOVE_BASE:
+                repeated = quick["repeated"] if name == "pooled" else None
+                rows.append(Row(f"{split}: {name}, steps: {few}", UNITS[name], quick[name], repeated, at_least=True))
     return rows + corpus_speed.rows(report)

@@ -24,6 +24,7 @@ BENCHES = {
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
     "reconstruction": "the models of the preset on held-out objects: pictures, features and surfaces, beside baselines",
+    "text_to_image": "colour and category of pictures drawn from text, as judges of renders see them",
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""

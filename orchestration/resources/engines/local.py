@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from typing import Any
 from orchestration.resources.engines.tries import Function, Tries, Try, WorkerDiedError
 from stages.sandbox import portable
 
+Start = SpawnContext | ForkServerContext
+
 
 def run(function: Function, tries: Tries, count: int, models: bool = False) -> Iterator[tuple[Any, Any]]:
-    """`count` spawned processes that end with this one; with `models` each sees one GPU, in turn."""
+    """`count` processes that end with this one; with `models` each sees one GPU, in turn."""
     waiting, crew = tries.waiting, dict[Connection, _Worker]()
     gpus = _gpus() if models else []
+    start = _start(models, gpus)
     try:
         while waiting or crew:
             while waiting and len(crew) < count:
                 slot = min(set(range(count)) - {worker.slot for worker in crew.values()})
-                worker = _Worker.hire(function, slot, gpus)
+                worker = _Worker.hire(start, function, slot, gpus)
                 crew[worker.pipe] = worker
                 worker.take(waiting.popleft())
             for pipe in wait(list(crew)):
@@ -58,12 +62,11 @@ class _Worker:
     on: Try
 
     @classmethod
-    def hire(cls, function: Function, slot: int, gpus: Sequence[str]) -> _Worker:
-        spawn = multiprocessing.get_context("spawn")  # torch and polars do not survive a fork
+    def hire(cls, start: Start, function: Function, slot: int, gpus: Sequence[str]) -> _Worker:
         here, there = multiprocessing.Pipe()
-        process = spawn.Process(target=_serve, args=(function, there), daemon=True)
         device = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
         with _environment(OMP_NUM_THREADS="1", **device):  # read by numeric libraries when the process loads them
+            process = start.Process(target=_serve, args=(function, there, dict(os.environ)), daemon=True)
             process.start()
         there.close()
         return cls(process, here, slot, Try(None, 0))  # pyright: ignore[reportArgumentType]  # a PipeConnection on Windows only
@@ -90,7 +93,22 @@ class _Worker:
         self.pipe.close()
 
 
-def _serve(function: Function, pipe: Connection) -> None:
+def _start(models: bool, gpus: Sequence[str]) -> Start:
+    """How processes come to be. This one cannot be forked: torch's and polars' threads would not survive.
+
+    Those that run models without a GPU are forked from a process that has imported what they need and nothing more;
+    CUDA wants processes of its own.
+    """
+    if not models or gpus or "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["orchestration.resources.engines.preloaded"])
+    return start
+
+
+def _serve(function: Function, pipe: Connection, environment: dict[str, str]) -> None:
+    os.environ.clear()  # a forked process has that of the time when the server started
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:
