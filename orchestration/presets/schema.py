@@ -141,11 +141,15 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        both = isinstance(value, dict) and isinstance(old, dict)
-        # the keys of one family of video models are not those of another
-        alike = both and value.get("family", old.get("family")) == old.get("family")
-        merged[key] = _merge(old, value) if alike else value
+        if isinstance(value, dict) and isinstance(old, dict) and not _another_family(old, value):
+            value = _merge(old, value)
+        merged[key] = value
     return merged
+
+
+def _another_family(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """The keys of one family of video models are not those of another."""
+    return "family" in new and new["family"] != old.get("family", "wan")  # as `models.config` has it
 
 
 def _first(error: ValidationError) -> str:
