@@ -53,11 +53,11 @@ class RowsOfNoise(TorchFunctionMode):
         kwargs = kwargs or {}
         if not isinstance(kwargs.get("generator"), torch.Generator):
             return func(*args, **kwargs)
-        first, *others = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
-        if func not in (torch.rand, torch.randn) or first != self.samples:
+        shape = tuple(args[0] if len(args) == 1 and not isinstance(args[0], int) else args)
+        if func not in (torch.rand, torch.randn) or shape[:1] != (self.samples,):
             raise ValueError(
-                f"{getattr(func, '__name__', func)} of {[first, *others]} is no row of noise for each of "
+                f"{getattr(func, '__name__', func)} of {list(shape)} is no row of noise for each of "
                 f"{self.samples} samples; set training.accumulate to 1"
             )
         start = self.number * self.samples
-        return func((self.parts * self.samples, *others), **kwargs)[start : start + self.samples]
+        return func((self.parts * self.samples, *shape[1:]), **kwargs)[start : start + self.samples]
