@@ -65,7 +65,9 @@ def ship() -> None:
             subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=clone, check=True)
         shutil.copy(clone / "data.dvc", root / "data.dvc")
     size = sum(file.stat().st_size for file in (root / "dvc-sample").rglob("*") if file.is_file())
-    print(f"data.dvc names what ships; the remote {REMOTE!r} holds {size / 2**20:.1f} MiB: commit data.dvc and dvc-sample")
+    print(
+        f"data.dvc names what ships; the remote {REMOTE!r} holds {size / 2**20:.1f} MiB: commit data.dvc and dvc-sample"
+    )
     if size > LARGEST:
         raise OrbitforgeError(f"the remote {REMOTE!r} is larger than {LARGEST >> 20} MiB; ship less")
 
