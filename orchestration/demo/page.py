@@ -67,7 +67,7 @@ def page(maker: Maker) -> gr.Blocks:
                     )
                     with gr.Column(elem_id="downloads"):
                         downloads = [gr.DownloadButton(name, size="md", interactive=False) for name in DOWNLOADS]
-        how.change(lambda how: gr.Number(visible=how == "degrees"), how, degrees, queue=False, show_progress="hidden")
+        how.change(lambda how: gr.Number(visible=how == "degrees"), how, degrees, show_progress="hidden")
 
         outputs = [viewer, turntable, told, picture, *downloads]
         alone = {"concurrency_limit": 1, "concurrency_id": "asset", "show_progress_on": viewer}
