@@ -14,6 +14,7 @@ from orchestration.errors import OrbitforgeError
 from stages.errors import InputError
 
 TITLE = "Orbitforge: from one image to 3D"
+CSS = "#picture img { width: 100%; height: 100%; object-fit: contain }"  # small pictures as large as others
 DOWNLOADS = ("GLB", "OBJ", "PLY", "MP4", "PNG")
 WAITING = 8  # assets that may wait for their turn
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])  # none is fetched
@@ -97,7 +98,9 @@ def _shown(make: Callable[[], Made]) -> list[Any]:
         raise gr.Error(_plain(str(error)), duration=None, print_exception=False) from None
     files = [made.glb, made.obj, made.ply, made.turntable, made.picture]
     buttons = [gr.DownloadButton(value=file, interactive=True) for file in files]
-    return [made.glb, made.turntable, _plain(made.told), made.picture, *buttons]
+    # from where the picture was taken: Babylon's angles from x and from above
+    mesh = gr.Model3D(str(made.glb), camera_position=(0, 90 - made.extras["elevation"], None))
+    return [mesh, made.turntable, _plain(made.told), made.picture, *buttons]
 
 
 def _plain(text: str) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio import processing_utils
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from orchestration.demo.guard import Guard
 from orchestration.demo.maker import Maker
-from orchestration.demo.page import THEME, page
+from orchestration.demo.page import CSS, THEME, page
 
 LARGEST = 64 << 20  # bytes of a picture
 
@@ -23,6 +25,7 @@ def served(maker: Maker) -> FastAPI:
     blocks = page(maker)
     # a mounted page is not launched, and so Gradio would take any path for one that was uploaded
     blocks.has_launched = True
+    processing_utils.async_ssrf_protected_download = _nothing_fetched
     app = FastAPI(
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"]),
@@ -35,6 +38,7 @@ def served(maker: Maker) -> FastAPI:
         blocks,
         path="/",
         theme=THEME,
+        css=CSS,
         max_file_size=LARGEST,
         footer_links=[],
         run_history=False,
@@ -43,3 +47,8 @@ def served(maker: Maker) -> FastAPI:
         mcp_server=False,
         enable_monitoring=False,
     )
+
+
+async def _nothing_fetched(url: str, **_: Any) -> str:
+    """In the place of Gradio's download of files that an event names by URL."""
+    raise gr.Error("nothing is fetched from elsewhere; upload the picture", print_exception=False)

@@ -164,10 +164,12 @@ def test_the_queue_makes_assets_and_serves_them(client: TestClient, maker: Maker
     outputs, error = asked(client, "picture", uploaded(client, "chair.png", picture()), "auto", None)
     assert outputs, error
     assert outputs[2].endswith("seen from 31 degrees up")
-    glb = client.get(FILE + outputs[0]["path"])
+    assert outputs[0]["camera_position"] == [0, 59, None], "the mesh is seen from where the picture was taken"
+    path = outputs[0]["value"]["path"]
+    glb = client.get(FILE + path)
     mesh: Any = trimesh.load(io.BytesIO(glb.content), file_type="glb", force="mesh")
     assert len(mesh.faces) > 0
-    assert Path(outputs[0]["path"]).parent.parent == maker.folder, "it is served from where it was made"
+    assert Path(path).parent.parent == maker.folder, "it is served from where it was made"
     outputs, error = asked(client, "sentence", "a chair", 3, "degrees", 12.5)
     assert outputs, error
     assert outputs[2].endswith("seen from 12.5 degrees up")
@@ -204,6 +206,9 @@ def test_files_of_this_machine_are_not_served(client: TestClient, maker: Maker, 
         outputs, error = asked(client, "picture", {"path": str(ledger), **meta}, "usual", None)
         assert outputs is None
         assert error, "what was not uploaded is not read"
+    far = {"path": "https://example.org/x.png", "meta": {"_type": "gradio.FileData"}}
+    assert "nothing is fetched" in asked(client, "picture", far, "usual", None)[1]
+    assert "nothing is fetched" in asked(client, "sentence", far, 0, "usual", None)[1]
     told = {"path": str(ledger), "meta": {"_type": "gradio.FileData"}}
     assert asked(client, "sentence", told, 0, "usual", None)[0] is None
     assert not list(maker.folder.rglob("rows-0.png")), "and not copied to where files are served from"
