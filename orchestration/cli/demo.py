@@ -11,7 +11,7 @@ from rich.console import Console
 from orchestration.cli.checkpoint import estimator, reconstructor, saliency_config
 from orchestration.cli.loopback import listen, serve
 from orchestration.cli.painting import painter
-from orchestration.demo.server import Demo
+from orchestration.demo.maker import Maker
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import current_preset
 from stages.errors import InputError
@@ -21,6 +21,10 @@ def demo_command(
     port: int, *, browser: bool, checkpoint: str | None, kind: str | None, device: str, saliency: Path | None
 ) -> None:
     """Serve until Ctrl-C. What was made is gone then: it is there to be downloaded."""
+    try:
+        from orchestration.demo.server import served
+    except ImportError as error:
+        raise OrbitforgeError(f"the page needs Gradio ({error}): pip install 'orbitforge[demo]'") from None
     preset = current_preset()
     taken, url = listen(port)
     changes = {"saliency": saliency_config(saliency)}
@@ -39,4 +43,4 @@ def demo_command(
     if browser:
         webbrowser.open(url)
     with tempfile.TemporaryDirectory(prefix="orbitforge-demo-") as folder:
-        serve(Demo(model, Path(folder), height=height, paint=paint, lacking=lacking).app(), taken)
+        serve(served(Maker(model, Path(folder).resolve(), height=height, paint=paint, lacking=lacking)), taken)
