@@ -39,8 +39,9 @@ def demo_command(
         height = estimator(preset)
     except (OrbitforgeError, InputError):
         height = None
-    console.print(f"drop a picture of one object here: {url}", style="bold green", soft_wrap=True)
-    if browser:
-        webbrowser.open(url)
     with tempfile.TemporaryDirectory(prefix="orbitforge-demo-") as folder:
-        serve(served(Maker(model, Path(folder).resolve(), height=height, paint=paint, lacking=lacking)), taken)
+        app = served(Maker(model, Path(folder).resolve(), height=height, paint=paint, lacking=lacking))
+        console.print(f"drop a picture of one object here: {url}", style="bold green", soft_wrap=True)
+        if browser:
+            webbrowser.open(url)
+        serve(app, taken)
