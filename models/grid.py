@@ -21,7 +21,7 @@ from models.triplane import Field, density_of
 BLOCK = 4  # points a side
 BLOCKS = fused.TILE // BLOCK**3  # decoded at once
 POINTS = 1 << 17  # asked at once where the field is not separable
-BOUNDED = 1 << 12  # blocks bounded at once
+BOUNDED = 1 << 10  # blocks bounded at once: what they need stays in the cache
 MARGIN = 1e-3  # of raw density, for the rounding of the bounds
 
 
@@ -37,13 +37,14 @@ def density_slabs(field: Field, side: int, below: float | None = None) -> Iterat
     planes, layers = field.folded[0], field.layers
     top = [*layers[:-2], layers[-2][:1], layers[-1][:1]]  # density alone
     heights, widths = (_interpolation(side, size, planes) for size in planes.shape[1:3])
-    zy = _sampled(planes[2], heights, widths).contiguous()  # the one plane that all slabs share
+    lines = [_lines(plane, heights) for plane in planes]
+    zy = (widths @ lines.pop()).contiguous()  # the one plane that all slabs share
     bounds = None if below is None else _Bounds(zy, field.bias, top)
     count = -(-side // BLOCK)
     blocks = torch.cartesian_prod(torch.arange(count), torch.arange(count))
     for first in range(0, side, BLOCK):
         across = widths[_with_neighbours(side)[first // BLOCK]]
-        xy, xz = (_sampled(planes[plane], heights, across).transpose(0, 1).contiguous() for plane in (0, 1))
+        xy, xz = ((across @ plane).transpose(0, 1).contiguous() for plane in lines)
         chosen = blocks
         if bounds is not None and below is not None:
             chosen = blocks[bounds.highest(xy, xz) > raw_of(below) - MARGIN]
@@ -52,12 +53,9 @@ def density_slabs(field: Field, side: int, below: float | None = None) -> Iterat
         yield density_of(raw[: side - first])
 
 
-def _sampled(
-    plane: Float[Tensor, "h w k"], up: Float[Tensor, "s h"], across: Float[Tensor, "x w"]
-) -> Float[Tensor, "s x k"]:
-    """A plane at the crossings of two sets of lines, one axis after the other."""
-    lines = (up @ plane.flatten(1)).unflatten(1, plane.shape[1:])  # [s, w, k]
-    return across @ lines
+def _lines(plane: Float[Tensor, "h w k"], up: Float[Tensor, "s h"]) -> Float[Tensor, "s w k"]:
+    """A plane along lines of one axis; a product with the shares of the other axis samples it where they cross."""
+    return (up @ plane.flatten(1)).unflatten(1, plane.shape[1:])
 
 
 def raw_of(density: float) -> float:
