@@ -16,7 +16,7 @@ import torch
 from models.video import VideoModel, load_video
 from stages.errors import InputError
 from stages.objects.splits import TRAIN
-from stages.seeds import torch_generator
+from stages.seeds import sample_seed, torch_generator
 from stages.training import fit
 from stages.video.clips import draw_clips, read_orbits, told_clips
 from stages.video.config import VideoFinetuneConfig
@@ -55,6 +55,7 @@ def finetune(
             f"views are {rings.shape[-2]} px but {base} makes clips of {settings.size} px; match the preset"
         )
     bank = LatentBank(model, rings, config.denoising, scratch, seed=seed)
+    torch.manual_seed(sample_seed(seed, "weights"))  # adapters begin at random
     choose(model, config)
 
     def draw(generator: torch.Generator, _: int) -> Latents:

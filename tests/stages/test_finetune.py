@@ -121,8 +121,9 @@ def test_adapters_work_on_wan_and_temporal_layers_are_refused(collection: Path, 
         tune(collection, tmp_path / "refused", base="wan", trainable="temporal")
 
 
-def test_a_training_repeats_byte_for_byte(collection: Path, tmp_path: Path) -> None:
-    one, two = (tune(collection, tmp_path / name, trainable="temporal") for name in ("one", "two"))
+@pytest.mark.parametrize("trainable", ["temporal", "lora"])
+def test_a_training_repeats_byte_for_byte(collection: Path, tmp_path: Path, trainable: str) -> None:
+    one, two = (tune(collection, tmp_path / name, trainable=trainable) for name in ("one", "two"))
     for file in one.rglob("*.safetensors"):
         if "scratch" not in file.parts:
             assert file.read_bytes() == (two / file.relative_to(one)).read_bytes(), file.name
