@@ -89,16 +89,21 @@ def sources_only() -> Pipeline:
     return Pipeline(current_preset(), ())
 
 
-@cache
 def current() -> Pipeline:
     """The preset ORBITFORGE_PRESET and the `STEP` of each module in orchestration.assets."""
-    from orchestration import assets
     from orchestration.presets.schema import current_preset
+
+    return Pipeline(current_preset(), _steps())
+
+
+@cache
+def _steps() -> tuple[Step, ...]:
+    from orchestration import assets
 
     names = (found.name for found in pkgutil.iter_modules(assets.__path__, f"{assets.__name__}."))
     modules = [importlib.import_module(name) for name in names]
     steps = [module.STEP for module in modules if isinstance(getattr(module, "STEP", None), Step)]
-    return Pipeline(current_preset(), in_order(steps))
+    return in_order(steps)
 
 
 def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:

@@ -18,6 +18,7 @@ METHODS = ("lrm_finetuned", "lrm_pretrained", "mean image", "copy of the input")
 def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Three seeds of a finished project; what the bench says meanwhile."""
     monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
+    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")
     home = tmp_path / "data" / "tiny" / "lrm_finetuned"
     home.mkdir(parents=True)
     table(0.0).write_parquet(home / "metrics.parquet")
@@ -47,6 +48,7 @@ def table(better: float) -> pl.DataFrame:
 
 def test_without_a_chain_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
+    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")
     with pytest.raises(OrbitforgeError, match=r"metrics\.parquet is missing"):
         evaluation.measure(print)
 

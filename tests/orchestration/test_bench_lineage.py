@@ -18,8 +18,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("ORBITFORGE_ROOT", "ORBITFORGE_PRESET"):
         monkeypatch.setenv(name, "set by the world")
     lineage_world.prepare(tmp_path)
-    yield lineage_world.fill(50)
-    pipeline.current.cache_clear()
+    return lineage_world.fill(50)
 
 
 def test_the_world_is_fresh_whole_and_as_large_as_asked(small: pipeline.Pipeline, monkeypatch: pytest.MonkeyPatch):

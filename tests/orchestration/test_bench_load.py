@@ -22,7 +22,6 @@ def test_half_of_the_corpus_is_made_and_its_shards_are_good(tmp_path: Path, monk
     clock = load_work.Clock()
     load_work.status(clock)
     assert clock.found["status --why"][0] > 0
-    pipeline.current.cache_clear()
 
 
 def test_every_step_stands_beside_the_smaller_world(monkeypatch: pytest.MonkeyPatch):

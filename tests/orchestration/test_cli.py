@@ -41,9 +41,7 @@ def project(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("DAGSTER_HOME", "")
-    pipeline.current.cache_clear()
-    yield tmp_path
-    pipeline.current.cache_clear()
+    return tmp_path
 
 
 def invoke(*arguments: str) -> Result:

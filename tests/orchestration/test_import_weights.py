@@ -10,7 +10,6 @@ import yaml
 
 from models.svd import StableVideo
 from models.video import load_video
-from orchestration import pipeline
 from orchestration.lineage.ledger import Ledger
 from orchestration.lineage.licences import named_licence
 from orchestration.presets.schema import load_preset
@@ -28,7 +27,6 @@ def preset(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F81
     path.write_text(yaml.safe_dump({"extends": "tiny", "base": {"video": {"video": TINY.model_dump(mode="json")}}}))
     monkeypatch.setenv("ORBITFORGE_PRESET", str(path))
     load_preset.cache_clear()
-    pipeline.current.cache_clear()
     (project / "data/base_models/encoder").mkdir(parents=True)
     (project / "data/base_models/encoder/config.json").write_text("{}")
     return path
@@ -74,7 +72,6 @@ def test_what_cannot_be_taken_in_leaves_nothing(preset: Path, hub: Path) -> None
     assert "no folder" in refused("import-weights", str(preset.parent / "gone"), *told)
     (hub / "README.md").unlink()
     assert "names no licence" in refused("import-weights", str(hub), *told)
-    pipeline.current.cache_clear()
     told = (*told, "--licence", "MIT", "--preset", "tiny")
     assert "is a StableVideoDiffusionPipeline, the preset's" in refused("import-weights", str(hub), *told)
     assert not (preset.parent / "data/base_models/video").exists()

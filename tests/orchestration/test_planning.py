@@ -66,12 +66,8 @@ def test_a_file_without_rates_is_refused(tmp_path: Path):
 
 
 def test_the_papers_plan_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    from orchestration import pipeline
-
     monkeypatch.setenv("ORBITFORGE_PRESET", "paper")
-    pipeline.current.cache_clear()
     plan_command(rates=None, measure=False, as_json=True)
-    pipeline.current.cache_clear()
     told = json.loads(capsys.readouterr().out)
     assert {row["asset"] for row in told["assets"]} >= {"rendered_views", "synthetic_corpus", "lrm_finetuned"}
     assert told["total"]["gpu_hours"] == pytest.approx(

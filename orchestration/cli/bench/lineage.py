@@ -17,8 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from orchestration import pipeline
-from orchestration.cli.bench.lineage_world import NAME, big_shards, fill, multiply, prepare
+from orchestration.cli.bench.lineage_world import NAME, big_shards, fill, kept_environment, multiply, prepare
 from orchestration.cli.bench.registry import Row
 from orchestration.errors import OrbitforgeError
 
@@ -38,18 +37,12 @@ def measure(
     size: int = AUDIT_SIZE,
     times: int = TIMES,
 ) -> list[Row]:
-    before = {name: os.environ.get(name) for name in ("ORBITFORGE_ROOT", "ORBITFORGE_PRESET")}
-    try:
-        with tempfile.TemporaryDirectory(prefix="orbitforge-bench-", dir=os.environ.get(_FOLDER)) as folder:
-            return [
-                *_audit(Path(folder) / "big", report, files, size, times),
-                *_many(Path(folder) / "many", report, shards, rows, times),
-            ]
-    finally:
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-        for name in (name for name, value in before.items() if value is None):
-            os.environ.pop(name, None)
-        pipeline.current.cache_clear()
+    folders = tempfile.TemporaryDirectory(prefix="orbitforge-bench-", dir=os.environ.get(_FOLDER))
+    with kept_environment(), folders as folder:
+        return [
+            *_audit(Path(folder) / "big", report, files, size, times),
+            *_many(Path(folder) / "many", report, shards, rows, times),
+        ]
 
 
 def _many(root: Path, report: Callable[[str], None], shards: int, rows: int, times: int) -> list[Row]:

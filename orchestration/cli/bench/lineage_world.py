@@ -7,6 +7,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,19 @@ def prepare(root: Path) -> None:
     (root / f"{NAME}.yaml").write_text(PRESET)
     (root / "changed" / f"{NAME}.yaml").write_text(CHANGED)
     os.environ |= {"ORBITFORGE_ROOT": str(root), "ORBITFORGE_PRESET": str(root / f"{NAME}.yaml")}
-    pipeline.current.cache_clear()
+
+
+@contextmanager
+def kept_environment() -> Iterator[None]:
+    """What `prepare` sets for this process and its children is what it was afterwards."""
+    before = {name: os.environ.get(name) for name in ("ORBITFORGE_ROOT", "ORBITFORGE_PRESET")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def fill(shards: int) -> Pipeline:

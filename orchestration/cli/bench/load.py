@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestration import pipeline
+from orchestration.cli.bench.lineage_world import kept_environment
 from orchestration.cli.bench.registry import Row
 from orchestration.errors import OrbitforgeError
 
@@ -28,14 +28,8 @@ PER_SHARD = 50.0
 
 
 def measure(report: Callable[[str], None], *, small: int = SMALL, large: int = LARGE) -> list[Row]:
-    before = {name: os.environ.get(name) for name in ("ORBITFORGE_ROOT", "ORBITFORGE_PRESET")}
-    try:
+    with kept_environment():
         few, many = (_world(count, report) for count in (small, large))
-    finally:
-        os.environ.update({name: value for name, value in before.items() if value is not None})
-        for name in (name for name, value in before.items() if value is None):
-            os.environ.pop(name, None)
-        pipeline.current.cache_clear()
     beside = f"{large:,} shards, beside {small:,}"
     rows: list[Row] = []
     for step in many.steps:
