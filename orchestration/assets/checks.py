@@ -1,5 +1,6 @@
 """Checks on what the stages wrote. A blocking one holds back everything that would be built on bad data."""
 
+import inspect
 import io
 import json
 import math
@@ -16,12 +17,11 @@ from orchestration import paths, pipeline
 from orchestration.memo import FileMemo
 from orchestration.steps import Step
 from orchestration.versions import digest
+from stages.video.verdict import FEWEST_JUDGED, orbit_verdict
 
 SAMPLES_LOOKED_AT = 8
 """Clips of a shard whose pixels are looked at; a check must stay cheap beside the stage."""
 
-FEWEST_JUDGED = 8
-"""Clips below which shares of orbits say nothing."""
 _JUDGED = ("rendered", "before", "after", "judge")
 _ORBIT_FIGURES = ("accepted", "orbit", "travelled", "monotonic", "azimuth_error", "sameness")
 
@@ -32,7 +32,9 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
     `row` names the field of a sample's metadata that holds the id of its row, where that is not the sample's own id.
     """
 
-    seen = FileMemo(f"seen-{step.name}")  # of thousands of shards a run changes a few
+    # of thousands of shards a run changes a few; what is remembered of a file depends on how it was looked at
+    looked_at = digest([row, SAMPLES_LOOKED_AT, inspect.getsource(_rows), inspect.getsource(_blank)])
+    seen = FileMemo(f"seen-{step.name}-{looked_at[:8]}")
 
     @dg.asset_check(
         asset=step.name,
@@ -155,24 +157,20 @@ def orbits(step: Step, at_least: float = 0.5) -> dg.AssetChecksDefinition:
         _, folder = next(_folders(step))
         rows = pl.read_parquet(folder / "training.parquet").select("name", "value").rows()
         figures = {name: value for name, value in rows if name.partition("/")[0] in _JUDGED}
-        judged = int(figures.get("judge/judged", 0))
-        before, after = (figures.get(f"{when}/accepted", 0.0) for when in ("before", "after"))
-        # two standard errors of the difference of two shares of so few clips
-        chance = 2 * math.sqrt((before * (1 - before) + after * (1 - after)) / max(1, judged))
-        enough = judged >= FEWEST_JUDGED
-        worse = enough and after < before - chance
+        found = orbit_verdict(figures)
         told = (
-            f"of {judged} clips whose object shows its azimuth {before:.0%} orbit before fine-tuning, {after:.0%} after"
+            f"of {found.judged} clips whose object shows its azimuth {found.before:.0%} orbit before fine-tuning, "
+            f"{found.after:.0%} after"
         )
-        if not enough:
+        if not found.enough:
             told += f"; too few to say, {FEWEST_JUDGED} are needed (raise video.judge.measured)"
         lines = ["| | rendered | before | after |", "|---|---|---|---|"]
         for name in _ORBIT_FIGURES:
             cells = [f"{figures.get(f'{of}/{name}', math.nan):.3g}" for of in ("rendered", "before", "after")]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         return dg.AssetCheckResult(
-            passed=enough and not worse and after >= at_least,
-            severity=dg.AssetCheckSeverity.ERROR if worse else dg.AssetCheckSeverity.WARN,
+            passed=found.enough and not found.worse and found.after >= at_least,
+            severity=dg.AssetCheckSeverity.ERROR if found.worse else dg.AssetCheckSeverity.WARN,
             description=told,
             metadata={"figures": dg.MetadataValue.md("\n".join(lines)), "wanted": at_least} | figures,
         )
