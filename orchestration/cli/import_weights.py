@@ -11,7 +11,7 @@ from orchestration import paths, pipeline
 from orchestration.adopt import adopt
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.current import Current
-from orchestration.lineage.licences import UNKNOWN, named_licence
+from orchestration.lineage.licences import spdx
 from orchestration.lineage.people import given_reason, named_person
 from orchestration.steps import Step
 
@@ -54,15 +54,6 @@ def import_weights_command(
         soft_wrap=True,
         highlight=False,
     )
-
-
-def spdx(licence: str) -> str:
-    """As SPDX writes it: apache-2.0 of the hub is Apache-2.0, what SPDX does not know gets the prefix for that."""
-    if named_licence(licence) == UNKNOWN:
-        return licence if licence.startswith("LicenseRef-") else f"LicenseRef-{'-'.join(licence.split())}"
-    if licence.lower().startswith(("cc", "mit")):
-        return licence.upper()
-    return f"Apache{licence[6:]}" if licence.lower().startswith("apache") else licence
 
 
 def _of_others(reference: str | None, part: str) -> list[str]:

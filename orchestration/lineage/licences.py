@@ -36,6 +36,20 @@ def named_licence(text: str) -> str:
     return " AND ".join(found) or UNKNOWN
 
 
+def spdx(licence: str) -> str:
+    """As SPDX writes it: apache-2.0 of the hub is Apache-2.0, what SPDX does not know gets the prefix for that."""
+    if licence.startswith("LicenseRef-"):
+        return licence
+    if (named := named_licence(licence)) == UNKNOWN:
+        return f"LicenseRef-{'-'.join(licence.split())}"
+    if "openrail" in named.lower():
+        return named.lower()
+    written = named.upper()
+    for mixed in ("Apache", "-Clause", "-only", "-or-later", "ODC-By", "ODbL"):
+        written = written.replace(mixed.upper(), mixed)
+    return written
+
+
 def summary(inputs: Iterable[Licensed]) -> dict[str, dict[str, int]]:
     """Licence -> kind -> how many, most frequent licence first."""
     counts: dict[str, dict[str, int]] = {}

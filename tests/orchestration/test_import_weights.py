@@ -11,7 +11,7 @@ import yaml
 from models.svd import StableVideo
 from models.video import load_video
 from orchestration.lineage.ledger import Ledger
-from orchestration.lineage.licences import named_licence
+from orchestration.lineage.licences import named_licence, spdx
 from orchestration.presets.schema import load_preset
 from tests.models.test_svd import TINY
 from tests.orchestration.test_cli import invoke, project, refused, shipped  # noqa: F401
@@ -77,3 +77,23 @@ def test_what_cannot_be_taken_in_leaves_nothing(preset: Path, hub: Path) -> None
     assert not (preset.parent / "data/base_models/video").exists()
     assert not list((preset.parent / ".work").glob("import-weights*"))
     assert not [row for row in Ledger().read().to_dicts() if row["asset"] == "base_models"]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("apache-2.0", "Apache-2.0"),
+        ("mit", "MIT"),
+        ("cc-by-nc-4.0", "CC-BY-NC-4.0"),
+        ("bsd-3-clause", "BSD-3-Clause"),
+        ("odbl-1.0", "ODbL-1.0"),
+        ("gpl-3.0-only", "GPL-3.0-only"),
+        ("openrail++", "openrail++"),
+        ("CreativeML-OpenRAIL-M", "creativeml-openrail-m"),
+        ("my own terms", "LicenseRef-my-own-terms"),
+        ("LicenseRef-mine", "LicenseRef-mine"),
+    ],
+)
+def test_licences_are_written_as_spdx_writes_them(said: str, written: str) -> None:
+    assert spdx(said) == written
+    assert named_licence(spdx(said)) == written
