@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,11 @@ from stages.errors import InputError
 from stages.objects.sources import PROMPTS, read_table
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-FAST = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
+FAST = {
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "4",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
 """Ray waits half a minute by default before it calls a node dead."""
 
 
@@ -38,22 +43,28 @@ FAST = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each, on loopback."""
     silence()
-    os.environ |= FAST | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     import ray
     from ray.cluster_utils import Cluster
 
-    cluster: Any = _started(lambda: Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False}))
-    cluster.second = _started(lambda: cluster.add_node(**NODE))
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in FAST.items():
+            patch.setenv(name, value)
+        head = {**NODE, "include_dashboard": False}
+        cluster: Any = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
+        try:
+            cluster.second = _started(lambda: cluster.add_node(**NODE))
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 def _started(start: Any) -> Any:
     """On a machine that is busy otherwise Ray gives up its own processes after 15 s: once more then."""
     try:
         return start()
-    except Exception:
+    except Exception as error:
+        warnings.warn(f"Ray is started once more: {error}", RuntimeWarning, stacklevel=2)
         return start()
 
 

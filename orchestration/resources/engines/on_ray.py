@@ -48,10 +48,11 @@ def run(function: Function, tries: Tries, engine: EngineConfig, models: bool) ->
     told: dict[Any, Try] = {}  # the stream of a task -> what it works on
     try:
         while tries.waiting or told:
-            most = engine.workers or AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-            while tries.waiting and len(told) < most:
-                one = tries.waiting.popleft()
-                told[task.remote(function, one.item)] = one
+            if tries.waiting:  # a cluster may have grown since
+                most = engine.workers or AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+                while tries.waiting and len(told) < most:
+                    one = tries.waiting.popleft()
+                    told[task.remote(function, one.item)] = one
             for stream in ray.wait(list(told), num_returns=1, timeout=10)[0]:
                 kind, value = _hear(ray, stream)
                 if kind == "report":
