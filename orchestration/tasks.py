@@ -204,8 +204,11 @@ def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> D
         done = perform(task, report, [tracking.logger(run)])
         tracking.log_curve(run, [*_figures(done), *((0, name, value) for name, value in done.metrics.items())])
         tracking.log_pictures(run, task.scratch.state / "preview")
-    except Exception:
-        tracking.finish(run, failed=True)
+    except Exception as error:
+        try:
+            tracking.finish(run, failed=True)
+        except Exception as other:  # the stage's own error is the one to read
+            error.add_note(f"MLflow was not told: {other}")
         raise
     tracking.finish(run)
     return replace(done, mlflow_run=run)

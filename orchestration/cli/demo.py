@@ -37,8 +37,11 @@ def demo_command(
         console.print(f"pictures only: {lacking}", style="dim", markup=False, highlight=False, soft_wrap=True)
     try:
         height = estimator(preset)
-    except (OrbitforgeError, InputError):
+    except (OrbitforgeError, InputError) as error:
         height = None
+        console.print(
+            f"elevations are not estimated: {error}", style="dim", markup=False, highlight=False, soft_wrap=True
+        )
     with tempfile.TemporaryDirectory(prefix="orbitforge-demo-") as folder:
         app = served(Maker(model, Path(folder).resolve(), height=height, paint=paint, lacking=lacking))
         console.print(f"drop a picture of one object here: {url}", style="bold green", soft_wrap=True)

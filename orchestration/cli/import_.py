@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestration.cli.quarantined import tell_quarantined
+from orchestration.cli.waits import waits
 from orchestration.errors import plain_errors
 from orchestration.locks import locked
 from stages.errors import InputError
@@ -37,13 +38,10 @@ def import_command(
 ) -> None:
     console = Console(stderr=True)
 
-    def wait(who: str) -> None:
-        console.print(f"another process ({who}) imports into {folder}; waiting for it", style="yellow")
-
     columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with (
         plain_errors(f"writing {folder}"),
-        locked(folder / ".lock", waiting=wait),
+        locked(folder / ".lock", waiting=waits(console, f"imports into {folder}")),
         tempfile.TemporaryDirectory(prefix="orbitforge-") as scratch,
         Progress(*columns, console=console) as progress,
     ):

@@ -12,6 +12,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from orchestration import paths
 from orchestration.cli.quarantined import tell_quarantined
+from orchestration.cli.waits import waits
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.ledger import IMPORTED, Ledger, Row, now
 from orchestration.lineage.people import named_person
@@ -50,12 +51,9 @@ def import_clips_command(
     output.mkdir(parents=True, exist_ok=True)
     started = now()
 
-    def wait(who: str) -> None:
-        console.print(f"another process ({who}) imports into {output}; waiting for it", style="yellow")
-
     with (
         plain_errors(f"writing {output}"),
-        locked(output / ".lock", waiting=wait),
+        locked(output / ".lock", waiting=waits(console, f"imports into {output}")),
         Progress(*columns, console=console) as progress,
     ):
         bar = progress.add_task("", total=None)

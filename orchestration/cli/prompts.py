@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from orchestration.cli.quarantined import tell_quarantined
+from orchestration.cli.waits import waits
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from stages.objects.invented import CREATOR, LICENCE
@@ -45,10 +46,10 @@ def prompts_command(
     output.parent.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True)
 
-    def wait(who: str) -> None:
-        console.print(f"another process ({who}) writes {output}; waiting for it", style="yellow")
-
-    with plain_errors(f"writing {output}"), locked(output.with_name(f".{output.name}.lock"), waiting=wait):
+    with (
+        plain_errors(f"writing {output}"),
+        locked(output.with_name(f".{output.name}.lock"), waiting=waits(console, f"writes {output}")),
+    ):
         before = read_prompts(output)
         if table is not None:
             fresh = read_texts(table, licence=licence, creator=creator)

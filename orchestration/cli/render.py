@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orchestration.cli.quarantined import tell_quarantined
+from orchestration.cli.waits import waits
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from orchestration.presets.schema import load_preset
@@ -91,12 +92,9 @@ def render_command(
         open_collection(source, state=output, table=table, licences=licences, one_of_many=many) for source in sources
     ]
 
-    def wait(who: str) -> None:
-        console.print(f"another process ({who}) renders into {output}; waiting for it", style="yellow")
-
     with (
         plain_errors(f"writing {output}"),
-        locked(output / LOCK, waiting=wait),
+        locked(output / LOCK, waiting=waits(console, f"renders into {output}")),
     ):
         (output / UNPACKED).mkdir(parents=True, exist_ok=True)
         items = [item for collection in collections for item in collection.items(output / UNPACKED)]

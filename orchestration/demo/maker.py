@@ -68,6 +68,8 @@ class Maker:
 
     def _height(self, elevation: str | float | None) -> float | Height | None:
         if elevation == "auto":
+            if self.height is None:
+                raise InputError("no model estimates elevations here; give degrees")
             return self.height
         if elevation is None:
             return None
