@@ -1,0 +1,78 @@
+"""What all commands share: the app with its errors, what stands before them, options that several themes take."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from orchestration import telemetry
+from orchestration.errors import OrbitforgeError, in_plain_words
+from stages.errors import InputError
+
+
+class PlainErrors(TyperGroup):
+    """Tells what a person can put right in one line, without a traceback, and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OrbitforgeError, InputError) as error:
+            if trace := getattr(error, "trace", ""):
+                typer.echo(trace, err=True)
+            self._stop(str(error))
+        except OSError as error:
+            words = in_plain_words(error)
+            if words is None:
+                raise
+            self._stop(words)
+
+    @staticmethod
+    def _stop(message: str) -> None:
+        typer.secho(f"error: {message}", fg="red", err=True)
+        sys.exit(1)
+
+
+app = typer.Typer(
+    cls=PlainErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="From real meshes to a model that turns one image into a 3D asset, every step versioned.",
+)
+
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        "-p",
+        help="nano, tiny, small-cpu, small, small-svd, paper or a .yaml; default ORBITFORGE_PRESET or tiny.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]
+ReasonOption = Annotated[str, typer.Option(help="In words; it stands in the lineage for good.")]
+ByOption = Annotated[str | None, typer.Option(help="Who decides; default the name that git signs with.")]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(help="A file or folder of weights, ours or published, or mlflow:NAME@ALIAS; default the preset's."),
+]
+KindOption = Annotated[
+    str | None, typer.Option(help="orbitforge, vfusion3d, openlrm-small, -base or -large; default what it looks like.")
+]
+DeviceOption = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps.")]
+SaliencyOption = Annotated[
+    Path | None, typer.Option(help="An .onnx that finds objects on any background, such as u2net.onnx.")
+]
+
+
+def prepare(preset: str | None) -> None:
+    """What must stand before anything heavy is imported: the preset, one thread, no telemetry."""
+    telemetry.silence()
+    # results differ bitwise between thread counts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if preset:
+        os.environ["ORBITFORGE_PRESET"] = preset
