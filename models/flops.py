@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.checkpoints import parameter_count
 from models.config import DenoisingConfig, EncoderConfig, LRMConfig, VideoConfig
 from models.encoder import Encoder
 from models.lrm import LRM
@@ -70,6 +71,4 @@ def _counted(forward: Callable[[], object]) -> int:
 
 def parameters(config: LRMConfig | VideoConfig) -> int:
     """Of a whole model."""
-    with torch.device("meta"):
-        model = LRM(config) if isinstance(config, LRMConfig) else build_video(config)
-    return sum(weight.numel() for weight in model.parameters())
+    return parameter_count(lambda: LRM(config) if isinstance(config, LRMConfig) else build_video(config))

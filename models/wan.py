@@ -176,7 +176,7 @@ def orbit_positions(frames: int, side: int) -> Float[Tensor, "15 f s s"]:
     attention has to find the depth only.
     """
     phi = 2 * math.pi / frames * torch.arange(frames)
-    axis = torch.linspace(-1, 1, side)
+    axis = torch.linspace(-1, 1, side, device=phi.device)  # transformers may leave torch a linspace of its own
     phi, y, x = torch.meshgrid(phi, axis, axis, indexing="ij")
     cos, sin = phi.cos(), phi.sin()
     first = (phi == 0).float()

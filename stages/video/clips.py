@@ -14,18 +14,11 @@ from torch import Tensor
 from stages.shards import read_shard
 
 
-def ring_clips(
-    rings: UInt8[Tensor, "o v h w 4"], orbit: Int64[Tensor, " n"], start: Int64[Tensor, " n"], frames: int
-) -> Float[Tensor, "n f 3 h w"]:
-    """`frames` evenly spaced views of each chosen ring, from each chosen start, RGB in 0..1 on white.
+def ring_views(views: int, start: Int64[Tensor, " n"], frames: int) -> Int64[Tensor, "n f"]:
+    """The evenly spaced views of a ring that make a clip from each start.
 
     Raises ValueError when the ring's views are no multiple of `frames`.
     """
-    return on_white(rings[orbit[:, None], ring_views(rings.shape[1], start, frames)])
-
-
-def ring_views(views: int, start: Int64[Tensor, " n"], frames: int) -> Int64[Tensor, "n f"]:
-    """The views of a ring that make a clip from each start. Raises ValueError as `ring_clips`."""
     if views % frames:
         raise ValueError(f"a ring of {views} views cannot be cut into clips of {frames} frames; choose a divisor")
     return (start[:, None] + views // frames * torch.arange(frames)) % views

@@ -69,3 +69,13 @@ def test_saved_and_loaded_is_the_same_model(model: WanVideo, tmp_path: Path) -> 
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="no multiple of latent_patch"):
         WanConfig(size=36)
+
+
+def test_it_can_be_built_on_the_meta_device_after_transformers_has_replaced_linspace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loading a model of transformers can leave torch's list of device-bound constructors without linspace."""
+    constructors = torch.utils._device._device_constructors() - {torch.linspace}
+    monkeypatch.setattr(torch.utils._device, "_device_constructors", lambda: constructors)
+    with torch.device("meta"):
+        assert WanVideo(WanConfig()).positions.is_meta

@@ -19,7 +19,7 @@ from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
 from stages.rendering.views import render_shard
 from stages.shards import read_shard
-from stages.video.clips import draw_motions, ring_clips
+from stages.video.clips import draw_motions, on_white, ring_views
 from stages.video.config import VideoFinetuneConfig
 from stages.video.figures import clip_figures
 from stages.video.finetune import finetune
@@ -42,7 +42,8 @@ def orbits() -> torch.Tensor:
 
 
 def test_a_clip_takes_evenly_spaced_views_from_any_start(orbits: torch.Tensor) -> None:
-    clips = ring_clips(orbits, torch.tensor([0, 1]), torch.tensor([3, 15]), 8)
+    views = ring_views(orbits.shape[1], torch.tensor([3, 15]), 8)
+    clips = on_white(orbits[torch.tensor([[0], [1]]), views])
     red = (clips[:, :, 0, 0, 0] * 255).round().int()
     assert red.tolist() == [[3, 5, 7, 9, 11, 13, 15, 1], [15, 1, 3, 5, 7, 9, 11, 13]]
     assert (clips[..., -1] == 1).all()  # white where nothing is
@@ -61,7 +62,7 @@ def test_a_mirrored_clip_turns_the_same_way(orbits: torch.Tensor) -> None:
 
 def test_clips_that_do_not_divide_the_ring_are_refused(orbits: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="16 views cannot be cut into clips of 5 frames"):
-        ring_clips(orbits, torch.tensor([0]), torch.tensor([0]), 5)
+        ring_views(orbits.shape[1], torch.tensor([0]), 5)
 
 
 def test_figures_tell_orbits_from_frozen_reversed_and_grey_clips() -> None:
