@@ -7,10 +7,8 @@ program again, which here is Dagster's.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,11 +19,11 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment, find_free_network_port
 
 from stages.errors import InputError
+from stages.sandbox import die_with_parent, portable
 
 Report = Callable[[dict[str, Any]], None]
 Work = Callable[["Rank | None", Report], Any]
 _EVENT, _RESULT, _ERROR = "event", "result", "error"
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _PATIENCE = 15
 """Seconds that ranks have to end once one of them has."""
 
@@ -117,7 +115,7 @@ def _failure(rank: int, devices: int) -> InputError:
 
 def _rank(work: Work, rank: Rank, teller: Connection) -> None:
     code = 0
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
     if rank.rank:
         teller.close()
     try:
@@ -126,7 +124,7 @@ def _rank(work: Work, rank: Rank, teller: Connection) -> None:
             teller.send((_RESULT, result))
     except BaseException as error:
         if rank.rank == 0:
-            teller.send((_ERROR, error))
+            teller.send((_ERROR, portable(error if isinstance(error, Exception) else RuntimeError(repr(error)))))
         else:
             traceback.print_exc()
         code = 1

@@ -134,8 +134,7 @@ class Sandbox(Generic[Parameters, Result]):
 
 def _serve(name: str, handle: str, parent: str, seconds: str, gigabytes: str) -> None:
     """The child: calls from the pipe until the parent closes it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != int(parent):  # it ended before that line
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
@@ -169,6 +168,12 @@ def _serve(name: str, handle: str, parent: str, seconds: str, gigabytes: str) ->
 def _address_space() -> int:
     with open("/proc/self/statm") as file:  # noqa: PTH123
         return int(file.read().split()[0]) * resource.getpagesize()
+
+
+def die_with_parent() -> None:
+    """No child outlives a parent that was killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def portable(error: Exception) -> Exception:

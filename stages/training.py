@@ -316,7 +316,9 @@ def _newest_state(scratch: Path) -> Path | None:
     """The newest resume state that can be read; one torn by a kill is passed over."""
     for state in _states(scratch):
         try:
-            torch.load(state, map_location="cpu", weights_only=True)
+            torch.load(state, map_location="cpu", weights_only=True, mmap=True)  # the tensors are not read yet
+        except (OSError, MemoryError):  # says nothing of the file
+            raise
         except Exception:  # a torn zip file raises nearly any type
             state.unlink()
         else:

@@ -6,6 +6,7 @@ A ring is encoded when the first clip asks for it, always as a whole: the bytes 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class LatentBank:
             made = load_file(file)
         else:
             made = self._encode(on_white(views), index)
-            part = file.with_suffix(".part")
+            part = file.with_suffix(f".{os.getpid()}.part")  # ranks make the same rings at the same time
             save_file(made, part)
             part.replace(file)
         self._held[index] = made
