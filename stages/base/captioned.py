@@ -20,7 +20,7 @@ from torch import Tensor
 from models.camera import Camera
 from stages.base.views import Thing, things, training_rows
 from stages.objects.invented import INVENTED
-from stages.prompts.vocabulary import SLOTS, Vocabulary, slots, with_articles
+from stages.prompts.vocabulary import SLOTS, Vocabulary, kind_of, slots, with_articles
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh
 from stages.rendering.rasterise import render
@@ -86,12 +86,6 @@ def _versions(thing: Thing, rendering: RenderingConfig, seed: int) -> Iterator[t
         rng = numpy_generator(seed, thing.id, variant)
         scale = draw_scale(rng, rendering.stretch)
         yield thing.mesh.stretched(scale, rendering.fit) if variant else thing.mesh, rng
-
-
-def kind_of(caption: str) -> str:
-    """`an oak chair` -> `oak chair`."""
-    first, _, rest = caption.partition(" ")
-    return rest if first.lower() in ("a", "an") and rest else caption
 
 
 class Captions:

@@ -24,7 +24,8 @@ from models.svd import PARTS
 from models.video import build_video, read_video_config
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import TextToImageUse
-from stages.corpus.text_to_image import Painter
+from stages.corpus.text_to_image import find_pipeline, load_pipeline
+from stages.dinov2 import load_dinov2
 from stages.errors import InputError
 
 STABLE_VIDEO = "StableVideoDiffusionPipeline"
@@ -77,37 +78,24 @@ def take_encoder(source: Path, output: Path, config: EncoderTrainingConfig) -> N
         _said(lambda: read_part(encoder, source))
     else:
         _said(lambda: weight_files(source))
-        encoder = _dinov2(source, its, wanted)
+        encoder = _dinov2(source, wanted)
     save(encoder, encoder.config, output)
 
 
-def _dinov2(source: Path, its: Mapping[str, Any], wanted: EncoderConfig) -> Encoder:
-    """The weights go through transformers, which knows the names that older versions gave to parameters."""
-    from transformers import AutoModel
-
-    kinds = {"dinov2": 0, "dinov2_with_registers": its.get("num_register_tokens", 4)}
-    if its.get("model_type") not in kinds:
-        raise InputError(f"{source} is {its.get('model_type') or 'no model'}; an encoder is a DINOv2 of transformers")
-    try:
-        model, told = AutoModel.from_pretrained(
-            source, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{source} holds no DINOv2 of transformers: {' '.join(str(error).split())[:200]}") from error
-    if lacking := sorted(told["missing_keys"]):
-        raise InputError(f"{source} lacks {lacking[0]} and {len(lacking) - 1} further weights; fetch it again")
+def _dinov2(source: Path, wanted: EncoderConfig) -> Encoder:
+    model, registers = load_dinov2(source)
     shape = {
         "table_size": model.config.image_size,
         "patch": model.config.patch_size,
         "width": model.config.hidden_size,
         "layers": model.config.num_hidden_layers,
         "heads": model.config.num_attention_heads,
-        "registers": kinds[its["model_type"]],
+        "registers": registers,
     }
     asked = wanted.model_dump()
     _same(f"{source / 'config.json'}", shape, {name: asked[name] for name in shape}, "base.encoder.encoder")
     encoder = Encoder(wanted)
-    unused = {"embeddings.mask_token"} if shape["registers"] else set[str]()  # a training aid
+    unused = {"embeddings.mask_token"} if registers else set[str]()  # a training aid
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in unused}
     _said(lambda: load_weights(encoder.model, weights, str(source)))
     return encoder
@@ -117,10 +105,8 @@ def take_text_to_image(source: Path, output: Path, config: TextToImageTrainingCo
     """Any text-to-image pipeline of diffusers; its shapes are its own. Raises InputError when it cannot be loaded."""
     if not (source / "model_index.json").is_file():
         raise InputError(f"{source} holds no pipeline of diffusers: its model_index.json is missing")
-    painter = Painter(source, TextToImageUse.model_validate({}))
-    parts = [
-        folder for folder in sorted(painter.folder.iterdir()) if folder.is_dir() and not folder.name.startswith(".")
-    ]
+    load_pipeline(find_pipeline(source, TextToImageUse.model_validate({})), "cpu")
+    parts = [folder for folder in sorted(source.iterdir()) if folder.is_dir() and not folder.name.startswith(".")]
     files = [source / "model_index.json"]
     for part in parts:
         files += _settings(part)

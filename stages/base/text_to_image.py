@@ -10,6 +10,7 @@ writes is a pipeline folder as diffusers saves it, weights in float16 safetensor
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +18,16 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.text_to_image import TextToImage, word_tokenizer
 from stages.base.captioned import Captions, Pictures, painted, render_pictures
 from stages.base.config import TextToImageTrainingConfig
+from stages.base.phases import train_part
+from stages.config import TrainingConfig
 from stages.prompts.vocabulary import read_vocabulary
 from stages.seeds import sample_seed
-from stages.training import fit
+from stages.training import Draw
 
 
 class Batch(NamedTuple):
@@ -52,25 +55,16 @@ def train_text_to_image(
     torch.manual_seed(sample_seed(seed, "weights"))
     model = TextToImage(config.model, word_tokenizer(captions.texts(pictures.kinds), config.model.tokens))
 
-    def train(parts: tuple[nn.Module, ...], loss: Any, name: str) -> pl.DataFrame:
-        model.requires_grad_(False)
-        for part in parts:
-            part.requires_grad_(True)
-        settings = getattr(config, name)
-        curve = fit(
-            model,
-            loss,
-            lambda generator, _: draw(pictures, captions, model, config, settings.batch, generator),
-            settings,
-            seed=sample_seed(seed, name),
-            scratch=scratch / name,
-            report=report,
-            loggers=loggers,
-        )
-        return curve.with_columns(name=pl.format("{}/{}", pl.lit(name), "name"))
+    def draws(settings: TrainingConfig) -> Draw:
+        return lambda generator, _: draw(pictures, captions, model, config, settings.batch, generator)
 
-    first = train((model.autoencoder,), lambda m, batch, _: reconstruction_loss(m, batch), "autoencoder")
-    second = train((model.text_encoder, model.unet), flow_loss, "denoiser")
+    def autoencode(trained: TextToImage, batch: Batch, _: torch.Generator) -> dict[str, Tensor]:
+        return reconstruction_loss(trained, batch)
+
+    train = partial(train_part, model, seed=seed, scratch=scratch, report=report, loggers=loggers)
+    first = train((model.autoencoder,), autoencode, draws(config.autoencoder), config.autoencoder, "autoencoder")
+    parts = (model.text_encoder, model.unet)
+    second = train(parts, flow_loss, draws(config.denoiser), config.denoiser, "denoiser")
     model.save(output)
     pl.concat((first, second)).write_parquet(output / "training.parquet")
 
@@ -121,8 +115,8 @@ def flow_loss(model: TextToImage, batch: Batch, generator: torch.Generator) -> d
     """Squared error of the velocity, at levels drawn from the logistic of a normal number."""
     with torch.no_grad():
         clean = model.encode(batch.images)
-    noise = torch.randn(clean.shape, generator=generator)
-    level = torch.randn(len(clean), generator=generator).sigmoid()
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    level = torch.randn(len(clean), generator=generator).sigmoid().to(clean.device)
     mixed = level[:, None, None, None]
     predicted = model.velocity((1 - mixed) * clean + mixed * noise, level, batch.tokens)
     return {"loss": (predicted - (noise - clean)).square().mean()}

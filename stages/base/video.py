@@ -9,19 +9,20 @@ First the frame autoencoder, then the denoiser on its latents; a restart with th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.video import VideoModel, build_video
 from stages.base.config import VideoTrainingConfig
+from stages.base.phases import train_part
 from stages.base.views import render_bank
 from stages.seeds import sample_seed, torch_generator
-from stages.training import fit
 from stages.video.clips import draw_clips, draw_motions
 from stages.video.denoising import encoded
 
@@ -51,33 +52,19 @@ def train_video(
     def draw(generator: torch.Generator, _: int) -> Float[Tensor, "n f 3 s s"]:
         return draw_motions(rings, config.denoiser.batch, frames, generator, general=config.general)
 
-    def train(part: nn.Module, loss: Any, draw: Any, name: str) -> pl.DataFrame:
-        model.requires_grad_(False)
-        part.requires_grad_(True)
-        settings = getattr(config, name)
-        curve = fit(
-            model,
-            loss,
-            draw,
-            settings,
-            seed=sample_seed(seed, name),
-            scratch=scratch / name,
-            report=report,
-            loggers=loggers,
-        )
-        return curve.with_columns(name=pl.format("{}/{}", pl.lit(name), "name"))
-
     def denoise(
         trained: VideoModel, clips: Float[Tensor, "n f 3 s s"], generator: torch.Generator
     ) -> Mapping[str, Tensor]:
         latents = encoded(trained, clips, config.denoising, generator)
         return trained.loss(*latents, config.denoising, generator)
 
-    first = train(
-        model.autoencoder, lambda m, batch, _: reconstruction_loss(m, batch, config.chroma), draw_frames, "autoencoder"
-    )
+    def autoencode(trained: VideoModel, frames: Float[Tensor, "n 3 s s"], _: torch.Generator) -> Mapping[str, Tensor]:
+        return reconstruction_loss(trained, frames, config.chroma)
+
+    train = partial(train_part, model, seed=seed, scratch=scratch, report=report, loggers=loggers)
+    first = train((model.autoencoder,), autoencode, draw_frames, config.autoencoder, "autoencoder")
     model.calibrate(draw_clips(rings, 256, frames, torch_generator(seed, "calibration")).flatten(0, 1))
-    second = train(model.denoiser, denoise, draw, "denoiser")
+    second = train((model.denoiser,), denoise, draw, config.denoiser, "denoiser")
     model.save(output)
     pl.concat((first, second)).write_parquet(output / "training.parquet")
 

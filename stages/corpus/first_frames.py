@@ -21,7 +21,7 @@ from stages.corpus.config import CorpusConfig
 from stages.corpus.framing import UnusableError, framed
 from stages.corpus.text_to_image import Painter
 from stages.objects.prompts import DEFORMED
-from stages.prompts.vocabulary import read_vocabulary, with_articles
+from stages.prompts.vocabulary import kind_of, read_vocabulary, with_articles
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import MeshError, load_mesh
 from stages.rendering.rasterise import render
@@ -71,10 +71,8 @@ class FirstFrames:
         text = row["text"]
         if row["object"] is None or not text.endswith(DEFORMED):
             return text
-        colours = read_vocabulary().colours
-        colour = colours[numpy_generator(self.seed, row["id"], "colour").integers(len(colours))].word
-        article, _, thing = text.removesuffix(DEFORMED).partition(" ")
-        return with_articles(f"a {colour} {thing if article in ('a', 'an') else f'{article} {thing}'.strip()}")
+        number = numpy_generator(self.seed, row["id"], "colour").integers(len(self._colours))
+        return with_articles(f"a {self._colours[number]} {kind_of(text.removesuffix(DEFORMED))}")
 
     def _rendered(self, row: dict[str, Any]) -> Frame | str:
         try:
@@ -96,6 +94,10 @@ class FirstFrames:
             except UnusableError as error:
                 found.append(f"no first frame: {error}")
         return found
+
+    @cached_property
+    def _colours(self) -> list[str]:
+        return [colour.word for colour in read_vocabulary().colours]
 
     @cached_property
     def _painter(self) -> Painter:

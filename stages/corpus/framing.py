@@ -3,16 +3,13 @@ middle, as large as renders are."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from scipy import ndimage
-from skimage.measure import label
 
 from stages.corpus.config import TextToImageUse
-from stages.quality.masks import foreground
+from stages.quality.masks import connected, foreground
 from stages.quality.saliency import salient
 
 ENOUGH = 0.9
@@ -57,7 +54,7 @@ def _object(image: Float[np.ndarray, "3 h w"], config: TextToImageUse) -> Bool[n
     # an object that reaches out of a white picture is told apart by its being cropped
     if white < ENOUGH and mask.mean() > 0.95:
         raise UnusableError(f"background: {white:.0%} of the border is white; name a network in corpus.text.saliency")
-    pieces: Any = label(mask, connectivity=2)
+    pieces = connected(mask[None], diagonal=True)[0]
     count = int(pieces.max())
     if count < 2:
         return mask

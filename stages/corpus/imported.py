@@ -94,8 +94,13 @@ def take_in_clips(
                 quarantine.append({**row, "reason": reason, "error": detail})
             report({"step": number + 1, "of": len(kept), "message": row["clip"]})
     after = _grown(before, taken, shard_size)
-    broken = pl.DataFrame(quarantine, schema=QUARANTINE).sort("clip", nulls_last=True)
-    write_table(broken, home / f"{CLIPS}-quarantine.parquet")
+    refused_before = home / f"{CLIPS}-quarantine.parquet"
+    broken = pl.DataFrame(quarantine, schema=QUARANTINE)
+    if refused_before.is_file():
+        handled = {*rows["clip"], *broken["clip"]}
+        broken = pl.concat([pl.read_parquet(refused_before).filter(~pl.col("clip").is_in(handled)), broken])
+    broken = broken.sort("clip", nulls_last=True)
+    write_table(broken, refused_before)
     if len(after) > len(before) or taken:
         write_table(after, home / "prompts.parquet")
     counts = broken.group_by("reason").len().sort("len", "reason", descending=[True, False])

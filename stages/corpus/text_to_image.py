@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -34,7 +35,7 @@ class Painter:
             )
         self.config = config
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.pipeline = _loaded(self.folder, self.device)
+        self.pipeline = load_pipeline(self.folder, self.device)
         self._takes = set(inspect.signature(self.pipeline.__call__).parameters)
 
     def paint(self, texts: list[str], seeds: list[int]) -> Iterator[Float[np.ndarray, "3 h w"] | str]:
@@ -100,15 +101,21 @@ def find_pipeline(home: Path | None, config: TextToImageUse) -> Path:
 
 
 def folder_version(folder: Path) -> str:
-    """A hash over the names and md5s of all files."""
+    """A hash over the names and md5s of all files; those of a folder that did not change are read once a process."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "training.parquet")
+    return _version(folder, tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files))
+
+
+@functools.lru_cache(maxsize=4)
+def _version(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in files:
+    for path, _, _ in files:
         digest.update(f"{path.relative_to(folder).as_posix()} {file_md5(path)}\n".encode())
     return digest.hexdigest()[:32]
 
 
-def _loaded(folder: Path, device: str) -> Any:
+def load_pipeline(folder: Path, device: str) -> Any:
+    """Raises InputError when the folder is no pipeline that diffusers can load."""
     kind = torch.float16 if device == "cuda" else torch.float32
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(

@@ -20,9 +20,9 @@ from torch import Tensor
 from models.checkpoints import load
 from models.config import EncoderConfig
 from models.encoder import Encoder
-from stages.base.captioned import kind_of, painted, render_pictures
+from stages.base.captioned import painted, render_pictures
 from stages.base.images import summary, weathered
-from stages.prompts.vocabulary import Vocabulary
+from stages.prompts.vocabulary import Vocabulary, kind_of
 from stages.rendering.config import RenderingConfig
 from stages.seeds import torch_generator
 from stages.video.figures import OBJECT

@@ -96,6 +96,12 @@ def read_vocabulary(path: Path = DEFAULT) -> Vocabulary:
         raise InputError(f"{path}: {where}: {problem['msg']}; see {DEFAULT.name} for the form") from None
 
 
+def kind_of(caption: str) -> str:
+    """`an oak chair` -> `oak chair`."""
+    first, _, rest = caption.partition(" ")
+    return rest if first.lower() in ("a", "an") and rest else caption
+
+
 def with_articles(text: str) -> str:
     """`a orange chair` -> `an orange chair`."""
     return re.sub(r"\b([Aa])(?= [aeiouAEIOU])", r"\1n", text)

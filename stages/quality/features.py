@@ -21,6 +21,7 @@ from models.checkpoints import load
 from models.config import EncoderConfig
 from models.encoder import Encoder
 from stages.base.images import summary
+from stages.dinov2 import load_dinov2
 from stages.errors import InputError
 from stages.quality.config import ClipConfig, DinoConfig, FeaturesConfig
 from stages.weights import find_weights
@@ -65,15 +66,7 @@ def _embed(encoder: Encoder) -> Embed:
 
 
 def _published(config: DinoConfig) -> Encoder:
-    """The weights go through transformers, which knows the names that older versions gave to parameters."""
-    from safetensors import SafetensorError
-    from transformers import Dinov2Model
-
-    folder = find_weights(config, DINO_WEIGHTS).parent
-    try:
-        model: Any = Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder} holds no DINOv2 of transformers: {' '.join(str(error).split())[:200]}") from error
+    model, registers = load_dinov2(find_weights(config, DINO_WEIGHTS).parent)
     its = model.config
     encoder = Encoder(
         EncoderConfig(
@@ -83,7 +76,7 @@ def _published(config: DinoConfig) -> Encoder:
             width=its.hidden_size,
             layers=its.num_hidden_layers,
             heads=its.num_attention_heads,
-            registers=0,
+            registers=registers,
             normalise="imagenet",
             position_resize="size",
         )

@@ -174,3 +174,17 @@ def test_a_table_that_describes_nothing_is_named(folder: Path, tmp_path: Path) -
                 screen=ScreenConfig(),
                 shard_size=1,
             )
+
+
+def test_a_later_import_keeps_what_was_refused_before(folder: Path, tmp_path: Path) -> None:
+    take(folder, tmp_path / "mine")
+    other = tmp_path / "others"
+    other.mkdir()
+    write_frames(other / "more", range(8))
+    write_frames(other / "gap", range(8))  # is whole now
+    rows = [{"clip": name, "text": f"a thing called {name}", "licence": "CC0-1.0"} for name in ("more", "gap", "new")]
+    again = take(other, tmp_path / "mine", rows)
+    why = dict(pl.read_parquet(tmp_path / "mine" / "clips-quarantine.parquet").select("clip", "reason").iter_rows())
+    assert again.taken == 2
+    assert (why["torn.mp4"], why["new"]) == ("undecodable", "missing")
+    assert "gap" not in why

@@ -44,8 +44,13 @@ def test_renders_know_their_kind_and_strangers_do_not_enter(words: Words, tmp_pa
     objects = write_blocks(tmp_path, train=2, held_out=2)
     both = known_renders(words, objects, tmp_path, RENDERING, seed=1)
     alone = known_renders(words, objects, tmp_path, RENDERING, seed=1, invented_alone=True)
-    assert len(both.images) == len(alone.images)  # blocks are of no kind
-    assert torch.equal(both.images, alone.images)
+    assert torch.equal(both.images, alone.images)  # blocks are of no kind
+    tables = objects.with_columns(caption=pl.lit("an old oak coffee table"))
+    more = known_renders(words, tables, tmp_path, RENDERING, seed=1)
+    assert len(more.images) > len(both.images)
+    assert torch.equal(
+        known_renders(words, tables, tmp_path, RENDERING, seed=1, invented_alone=True).images, alone.images
+    )
     named = objects.with_columns(
         caption=pl.when(pl.col("split") == HELD_OUT).then(pl.lit("an old oak coffee table")).otherwise("caption")
     )
@@ -66,4 +71,4 @@ def test_the_probe_tells_kinds_apart_that_it_was_shown(words: Words, tmp_path: P
     shown = known_renders(words, objects, tmp_path, RENDERING, seed=1, invented_alone=True)
     judge = KindJudge(tmp_path / "encoder", shown, seed=0)
     assert agreement(shown.kind, judge(shown.images)) > 0.5
-    assert torch.equal(judge(shown.images), judge(shown.images))
+    assert torch.equal(judge(shown.images), KindJudge(tmp_path / "encoder", shown, seed=0)(shown.images))
