@@ -123,5 +123,11 @@ def _own_config(folder: Path) -> LRMConfig | None:
     """The config beside the weights, if it is one of ours; published models have others of that name."""
     try:
         return read_config(folder, LRMConfig)
-    except (FileNotFoundError, ValidationError):
+    except FileNotFoundError:
         return None
+    except ValidationError as error:
+        if b'"plane_tokens"' not in (folder / "config.json").read_bytes():
+            return None
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{folder / 'config.json'}: {where}: {first['msg']}; put it right") from None

@@ -101,6 +101,13 @@ def test_foreign_weights_name_the_first_wrong_key_and_the_shape_that_belongs_the
         load(folder / "other.safetensors", kind="orbitforge")
 
 
+def test_a_mistake_in_a_config_of_ours_is_named(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"heads": -1}))
+    with pytest.raises(InputError, match=r"config\.json: heads: .*greater than 0; put it right"):
+        load(folder)
+
+
 def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
     file = folder / "model.safetensors"
     weights = load_file(file)

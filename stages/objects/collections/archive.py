@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 MEMBERS, BYTES, RATIO = 200_000, 8_000_000_000, 200
@@ -33,6 +35,13 @@ def unpacked(archive: Path, scratch: Path) -> Path:
     return folder
 
 
+UNREADABLE = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError, EOFError,
+    ValueError,
+)  # fmt: skip
+"""What zipfile raises on archives that are broken, encrypted or packed in a way it does not know."""
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack into the new folder `folder`; all of it or, with ArchiveError, nothing."""
     try:
@@ -45,7 +54,7 @@ def unpack(archive: Path, folder: Path) -> None:
     except ArchiveError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zipfile.LargeZipFile) as error:
+    except UNREADABLE as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ArchiveError(f"unreadable: {type(error).__name__}: {error}") from error
 
