@@ -13,7 +13,7 @@ run: env
 	$(BIN)/orbitforge run $(ARGS)
 
 test: env
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 ui: env
 	$(BIN)/orbitforge ui $(ARGS)
