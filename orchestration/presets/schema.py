@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
@@ -23,6 +23,8 @@ from stages.video.config import VideoFinetuneConfig
 VARIABLE = "ORBITFORGE_PRESET"
 DEFAULT = "tiny"
 FOLDER = Path(__file__).parent
+OTHERS = ("human_labels", "base_models", "ledger")
+"""Folders below data/ beside those of sources and presets."""
 
 
 class PresetError(OrbitforgeError):
@@ -71,6 +73,12 @@ class Preset(BaseModel):
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})
     engine: EngineConfig = EngineConfig.model_validate({})
+
+    @model_validator(mode="after")
+    def _source_lies_elsewhere(self) -> Preset:
+        if (folder := self.source.folder) in {self.name, *preset_names(), *OTHERS}:
+            raise ValueError(f"source.folder is {folder!r}, but data/{folder}/ holds artifacts; name it otherwise")
+        return self
 
     def resolved(self, *sections: str) -> dict[str, Any]:
         """The values of these sections (`rendering`, or a part: `quality.verdict`), defaults filled in, ready for JSON.
@@ -163,6 +171,8 @@ def _first(error: ValidationError) -> str:
         return f"unknown key `{where}`; allowed there: {allowed}"
     if problem["type"] == "missing":
         return f"`{where}` is missing; give it a value"
+    if not where:
+        return problem["msg"].removeprefix("Value error, ")
     return f"`{where}` is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

@@ -41,6 +41,8 @@ def test_extends_is_one_level(tmp_path):
         ("rendering: {sise: 3}", ["mine.yaml", "`rendering.sise`", "size", "views"]),
         ("rendering: {size: 3}", ["mine.yaml", "`rendering.size` is 3", "greater than or equal to 8"]),
         ("rendering: {size: large}", ["`rendering.size` is 'large'", "integer"]),
+        ("source: {folder: mine}", ["mine.yaml: source.folder is 'mine'", "data/mine/ holds artifacts"]),
+        ("source: {folder: nano}", ["data/nano/ holds artifacts"]),
         ("- 1", ["holds a list"]),
         ("a: [", ["not YAML"]),
         ("extends: paperr", ["paperr", "choose one of nano, tiny"]),
