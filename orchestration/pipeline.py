@@ -14,8 +14,9 @@ from orchestration import paths
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.withdrawn import held, withdrawals, without
 from orchestration.memo import FileMemo
-from orchestration.steps import SOURCES, Source, Step
+from orchestration.steps import POINTS, SOURCES, Source, Step
 from orchestration.versions import data_version, digest, rows_version
+from stages.scaling.points import keys
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,6 +55,8 @@ class Pipeline:
 
     def shards(self, of: Step | Source) -> tuple[str | None, ...]:
         """The shards that should exist now, sorted; (None,) for what is not partitioned."""
+        if of.shards == POINTS:
+            return tuple(keys(self.preset.scaling.grid))
         return tuple(sorted(self.table(of.shards)["shard"].unique())) if of.shards else (None,)
 
     def observe(self, source: Source) -> dict[str | None, str]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 DATA_VERSION_TAG, ROW_TAG = "dagster/data_version", "orbitforge/row"
 """Tags of Dagster's events that say which version was made and by which row of the ledger."""
 
+POINTS = "points"
+"""The shards of what is cut by the grid of the preset's section `scaling`, not by a source table."""
+
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -22,13 +25,14 @@ class Step:
 
     `code` names the modules of the stage; the first-party modules that they import count too.
     `config` names the preset sections that the stage reads.
-    `shards` names the source table whose `shard` column partitions the asset ("objects", "prompts") or is None.
+    `shards` names the source table whose `shard` column partitions the asset ("objects", "prompts"), is POINTS or
+    None.
     `reads` are versioned inputs; `files` are partitioned assets whose folders are linked in as well, because a
     manifest in `reads` already pins their md5s.
     `kind` is "shards", "table" or "model"; models are registered in MLflow.
     `unit` is what the stage's reports count. A shard that runs `models` gets a GPU to itself where there are some.
-    `job` is "chain", or "base" for weights that are shipped and made again only on demand: these lie in
-    `data/<name>/`, shared by all presets.
+    `job` is "chain", "study" for experiments that are made on demand, or "base" for weights that are shipped and made
+    again only on demand: these lie in `data/<name>/`, shared by all presets.
     """
 
     name: str

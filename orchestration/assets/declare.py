@@ -12,9 +12,10 @@ from orchestration.errors import OrbitforgeError
 from orchestration.lineage.accepted import Accepted
 from orchestration.observe import partition_set
 from orchestration.presets.schema import current_preset
-from orchestration.steps import Step
+from orchestration.steps import POINTS, Step
 from orchestration.versions import code_and_config, code_version, config_hash, step_version
 from stages.objects.sources import OBJECTS, PROMPTS
+from stages.scaling.points import keys
 
 warnings.filterwarnings("ignore", category=dg.BetaWarning)  # backfill policies, observed sources: a line for each use
 
@@ -25,10 +26,11 @@ DEVICE = "device"
 Events = Iterator[dg.AssetMaterialization | dg.MaterializeResult]
 """What an asset yields: an event for each artifact as soon as it is real, and a result at the end."""
 
-PARTITIONS = {
+PARTITIONS: dict[str, dg.PartitionsDefinition] = {
     table: dg.DynamicPartitionsDefinition(name=partition_set(current_preset(), table)) for table in (OBJECTS, PROMPTS)
 }
-"""Shards are data: the keys come from the `shard` column of the source table."""
+"""Shards are data: the keys come from the `shard` column of the source table. Points are the preset's."""
+PARTITIONS[POINTS] = dg.StaticPartitionsDefinition(keys(current_preset().scaling.grid))
 
 
 def declared(step: Step, *, kinds: set[str], pool: str | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
+from stages.scaling.config import ScalingConfig
 from stages.video.config import VideoFinetuneConfig
 
 VARIABLE = "ORBITFORGE_PRESET"
@@ -71,6 +72,7 @@ class Preset(BaseModel):
     quality: QualityConfig = QualityConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
+    scaling: ScalingConfig = ScalingConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})
     engine: EngineConfig = EngineConfig.model_validate({})
 

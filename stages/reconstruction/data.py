@@ -66,17 +66,22 @@ def rendered_orbits(manifest: pl.DataFrame, shards: Path, split: str) -> Orbits:
     return _orbits([s.views for s in samples], numbers, [s.id for s in samples])
 
 
-def synthetic_orbits(manifest: pl.DataFrame, clips: Path, masks: Path, radius: float) -> Orbits:
-    """The accepted clips of a corpus manifest, with the cameras of their estimated elevation and the masks as coverage.
-
-    `clips` and `masks` are the folders that `clips_path` and `masks_path` start from. Raises ValueError when no clip
-    was accepted.
-    """
-    rows = manifest.filter(pl.col("verdict") == ACCEPTED).sort("shard", "id")
+def accepted(manifest: pl.DataFrame) -> pl.DataFrame:
+    """The accepted clips of a corpus manifest. Raises ValueError when there are none."""
+    rows = manifest.filter(pl.col("verdict") == ACCEPTED)
     if rows.is_empty():
         raise ValueError(f"none of {len(manifest)} clips was accepted; look at their reasons in the corpus manifest")
+    return rows
+
+
+def synthetic_orbits(rows: pl.DataFrame, clips: Path, masks: Path, radius: float) -> Orbits:
+    """The clips of these rows of a corpus manifest, with the cameras of their estimated elevation and the masks as
+    coverage. `clips` and `masks` are the folders that `clips_path` and `masks_path` start from.
+    """
     views, numbers, ids = [], [], []
-    for (clips_path, masks_path), part in rows.group_by("clips_path", "masks_path", maintain_order=True):
+    for (clips_path, masks_path), part in rows.sort("shard", "id").group_by(
+        "clips_path", "masks_path", maintain_order=True
+    ):
         elevations = dict(part.select("id", "elevation").iter_rows())
         silhouettes = {s.id: s.views[..., 3] for s in read_shard(masks / str(masks_path)) if s.id in elevations}
         for sample in read_shard(clips / str(clips_path)):

@@ -27,7 +27,7 @@ from stages.evaluation.held_out import baselines, save_figures, single_image
 from stages.objects.splits import HELD_OUT, TRAIN
 from stages.perceptual import lpips
 from stages.reconstruction.config import FinetuneConfig, LossConfig, LRMTrainingConfig, PretrainConfig
-from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
+from stages.reconstruction.data import Orbits, RayBatch, accepted, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.export import export
 from stages.reconstruction.preflight import posed, tell_memory
 from stages.seeds import sample_seed
@@ -51,7 +51,7 @@ def pretrain(
 
     Raises ValueError when no clip was accepted or the encoder is not the one that the config describes.
     """
-    orbits = synthetic_orbits(pl.read_parquet(manifest), clips, masks, config.radius)
+    orbits = synthetic_orbits(accepted(pl.read_parquet(manifest)), clips, masks, config.radius)
     report({"message": f"{len(orbits.ids)} accepted clips"})
     torch.manual_seed(sample_seed(seed, "weights"))
     model = LRM.from_config(config.model)
@@ -60,7 +60,7 @@ def pretrain(
             f"{encoder} holds the encoder {found}, the preset wants {config.model.encoder}; make them agree"
         )
     load_weights(model.encoder, load_file(encoder / WEIGHTS), str(encoder / WEIGHTS))
-    curve = _train(model, orbits, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
+    curve = train_lrm(model, orbits, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, config.model, output)
     curve.write_parquet(output / "training.parquet")
 
@@ -83,7 +83,7 @@ def finetune(
     model = load(pretrained, LRMConfig, LRM.from_config)
     before = single_image(model, held_out, config.protocol)
     distance = TokenDistance(model.encoder)  # as it was before training: one measure for all methods
-    curve = _train(model, training, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
+    curve = train_lrm(model, training, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, model.config, output)
     curve.write_parquet(output / "training.parquet")
     model.eval()
@@ -94,7 +94,7 @@ def finetune(
     export(model, held_out, config, output)
 
 
-def _train(
+def train_lrm(
     model: LRM,
     orbits: Orbits,
     config: LRMTrainingConfig,
@@ -103,6 +103,10 @@ def _train(
     report: Callable[[dict[str, Any]], None],
     **where: Any,
 ) -> pl.DataFrame:
+    """Train on rays of the views of `orbits`, as `config` says; returns the curve. `where` is for `fit`.
+
+    Raises InputError where the views are smaller than `config.draws` asks for.
+    """
     model.encoder.requires_grad_(config.train_encoder)
     side, draws, steps = orbits.rgb.shape[-1], config.draws, config.training.steps
     if (largest := max((draws.patch, *draws.sizes))) > side:

@@ -27,7 +27,7 @@ from stages.errors import InputError
 from stages.objects.splits import TRAIN
 from stages.quality.manifest import ACCEPTED, REJECTED
 from stages.reconstruction.config import DrawConfig, ExportConfig, FinetuneConfig, MeshConfig, PretrainConfig
-from stages.reconstruction.data import Orbits, RayBatch, draw_rays, rendered_orbits, synthetic_orbits
+from stages.reconstruction.data import Orbits, RayBatch, accepted, draw_rays, rendered_orbits, synthetic_orbits
 from stages.reconstruction.files import write_mesh
 from stages.reconstruction.load import load as load_reconstructor
 from stages.reconstruction.mesh import extract_mesh
@@ -242,14 +242,14 @@ def corpus(rendered: Path) -> Path:
 
 def test_synthetic_orbits_are_the_accepted_clips_at_their_estimated_elevation(corpus: Path) -> None:
     manifest = pl.read_parquet(corpus / "corpus.parquet")
-    orbits = synthetic_orbits(manifest, corpus / "clips", corpus / "masks", 1.5)
+    orbits = synthetic_orbits(accepted(manifest), corpus / "clips", corpus / "masks", 1.5)
     assert len(orbits.ids) == 2
     height = torch.rad2deg(torch.asin(orbits.cameras.pose[:, :, 2, 3] / 1.5))
     torch.testing.assert_close(height, torch.tensor([[10.0], [20.0]]).expand(2, 8), atol=1e-3, rtol=0)
     assert (orbits.rgb.amin(2)[orbits.alpha == 0] == 255).all()
     rejected = manifest.with_columns(verdict=pl.lit(REJECTED))
     with pytest.raises(ValueError, match="none of 3 clips was accepted"):
-        synthetic_orbits(rejected, corpus / "clips", corpus / "masks", 1.5)
+        accepted(rejected)
 
 
 def train_both(corpus: Path, home: Path, **changes: Any) -> None:

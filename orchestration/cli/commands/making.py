@@ -104,3 +104,16 @@ def base(
     from orchestration.cli.run import run_command
 
     run_command(job="base", dry_run=dry_run)
+
+
+@commands.command()
+def scaling(
+    preset: PresetOption = None,
+    dry_run: DryRunOption = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many points.")] = None,
+) -> None:
+    """Train the missing points of the scaling experiments, and draw what all points say. The chain comes first."""
+    prepare(preset)
+    from orchestration.cli.run import run_command
+
+    run_command(job="study", dry_run=dry_run, limit=limit)
