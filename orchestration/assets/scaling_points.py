@@ -1,6 +1,9 @@
 """One small LRM for each point of the scaling experiments, trained and measured."""
 
+from pathlib import Path
+
 import dagster as dg
+import polars as pl
 
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import DEVICE, Events, declared
@@ -43,7 +46,7 @@ def make(work: Work) -> None:
     preset, inputs, point = work.preset, work.inputs, Point.of(str(work.shard))
     base = inputs["base_models"]
 
-    def remade(rows):  # noqa: ANN001, ANN202
+    def remade(rows: pl.DataFrame) -> tuple[pl.DataFrame, Path, Path]:
         makers = Makers(
             video=base / "video",
             text_to_image=base / "text_to_image",

@@ -45,7 +45,7 @@ def means(points: pl.DataFrame) -> pl.DataFrame:
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))
 def scaling_trends(context: dg.AssetExecutionContext) -> Events:
-    """Size against held-out quality, with slopes and intervals; sources, filter, video models and strategies compared."""
+    """Size against held-out quality, with slopes; sources, filter, video models and training strategies compared."""
     yield from materialise(context, STEP, make)
 
 

@@ -34,6 +34,12 @@ SNAPSHOT = {
     "corpus_manifest": ("quality", None, "quality_labels synthetic_corpus"),
     "lrm_pretrained": ("reconstruction", None, "base_models corpus_manifest"),
     "lrm_finetuned": ("reconstruction", None, "lrm_pretrained rendered_manifest"),
+    "scaling_points": (
+        "scaling",
+        "points",
+        "base_models corpus_manifest elevation_estimator prompts quality_classifier rendered_manifest",
+    ),
+    "scaling_trends": ("scaling", None, "scaling_points"),
 }
 CHECKED = {
     ("rendered_views", "every_sample_accounted_for"),
@@ -59,6 +65,7 @@ def test_the_assets_are_these():
         node = GRAPH.get(key)
         partitions = node.partitions_def
         table = partitions.name.split("-")[-1] if isinstance(partitions, dg.DynamicPartitionsDefinition) else None
+        table = "points" if isinstance(partitions, dg.StaticPartitionsDefinition) else table
         seen[key.to_user_string()] = (node.group_name, table, " ".join(sorted(names(node.parent_keys))))
     assert seen == SNAPSHOT
 
@@ -98,9 +105,8 @@ def test_what_fills_a_device_is_in_one_pool():
     pooled = {
         key.to_user_string() for key in GRAPH.executable_asset_keys if GRAPH.assets_def_for_key(key).op.pool == "device"
     }
-    assert pooled == {
-        step.name for step in pipeline.current().steps if step.kind == "model" or step.name == "synthetic_corpus"
-    }
+    trained = {step.name for step in pipeline.current().steps if step.kind == "model"}
+    assert pooled == trained | {"synthetic_corpus", "scaling_points"}
 
 
 def test_models_depend_on_manifests_never_on_shards():
