@@ -21,6 +21,7 @@ from models.camera import Camera
 from models.config import LRMConfig
 from models.encoder import Encoder
 from models.grid import density_slabs
+from models.linear import attend, linear, product
 from models.triplane import PLANES, Field, InputView, Rendering, Synthesizer, Triplane, density_of
 
 Planes = Triplane | Field | Float[Tensor, "n 3 c h w"]
@@ -263,11 +264,12 @@ class Block(nn.Module):
         )  # the third place is dropout in the published model, so that names agree
 
     def forward(self, x: Float[Tensor, "b t w"], image: Tensor, condition: Tensor) -> Float[Tensor, "b t w"]:
-        x = x + self.cross_attn(self.norm1(x, condition), image, image, need_weights=False)[0]
+        x = x + attend(self.cross_attn, self.norm1(x, condition), image)
         y = self.norm2(x, condition)
-        x = x + self.self_attn(y, y, y, need_weights=False)[0]
-        widen, _, _, narrow = self.mlp
-        return x + _NarrowedGELU.apply(widen(self.norm3(x, condition)), narrow.weight, narrow.bias)
+        x = x + attend(self.self_attn, y, y)
+        widen, narrow = cast("tuple[nn.Linear, nn.Linear]", (self.mlp[0], self.mlp[3]))
+        wide = linear(self.norm3(x, condition), widen.weight, widen.bias)
+        return x + _NarrowedGELU.apply(wide, narrow.weight, narrow.bias)
 
 
 class _NarrowedGELU(torch.autograd.Function):
@@ -276,7 +278,7 @@ class _NarrowedGELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:  # pyright: ignore
         ctx.save_for_backward(x, weight)
-        return F.linear(F.gelu(x), weight, bias)
+        return product(F.gelu(x), weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -284,7 +286,7 @@ class _NarrowedGELU(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         flat, lower = grad.flatten(0, -2), x.to(grad.dtype)  # under autocast they may be of less precision
         for_weight, for_bias = flat.T @ F.gelu(lower).flatten(0, -2), flat.sum(0)
-        for_x = torch.ops.aten.gelu_backward(grad @ weight.to(grad.dtype), lower)
+        for_x = torch.ops.aten.gelu_backward(product(grad, weight.to(grad.dtype).t()), lower)
         return for_x.to(x.dtype), for_weight.to(weight.dtype), for_bias.to(weight.dtype)
 
 

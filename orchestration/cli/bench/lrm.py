@@ -205,6 +205,8 @@ def step_apart(side: str) -> dict[str, Any]:
     from orchestration.cli.bench import lrm_plain
 
     lrm = published("openlrm-small").train()
+    if side == "plain":
+        lrm.transformer.layers = torch.nn.ModuleList(map(lrm_plain.PlainBlock, lrm.transformer.layers))  # pyright: ignore
     torch.nn.init.normal_(lrm.synthesizer.decoder.net[-1].bias, std=2)  # pyright: ignore
     ring = Camera.orbit(STEP["views"], 20.0, radius=2.0)
     cameras = Camera(ring.pose[None], ring.intrinsics[None])

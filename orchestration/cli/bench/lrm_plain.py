@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.lrm import Block, ModulatedNorm
+
 CHUNK = 1 << 20
 
 
@@ -81,3 +83,23 @@ def _importance(depths: Float[Tensor, "r n"], weights: Float[Tensor, "r n-1"], u
     step = below.gather(1, right) - below.gather(1, left)
     part = (u - below.gather(1, left)) / torch.where(step < 1e-5, 1, step)
     return bins.gather(1, left) + part * (bins.gather(1, right) - bins.gather(1, left))
+
+
+class PlainBlock(nn.Module):
+    """A transformer block as one would write it: torch's own layers, every activation kept for the backward pass."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, image: Tensor, condition: Tensor) -> Tensor:
+        block = self.block
+        x = x + block.cross_attn(_modulated(block.norm1, x, condition), image, image, need_weights=False)[0]
+        y = _modulated(block.norm2, x, condition)
+        x = x + block.self_attn(y, y, y, need_weights=False)[0]
+        return x + block.mlp(_modulated(block.norm3, x, condition))
+
+
+def _modulated(norm: ModulatedNorm, x: Tensor, condition: Tensor) -> Tensor:
+    shift, scale = norm.mlp(condition)[:, None].chunk(2, -1)
+    return norm.norm(x) * (1 + scale) + shift
