@@ -50,7 +50,7 @@ PresetOption = Annotated[
     typer.Option(
         "--preset",
         "-p",
-        help="nano, tiny, small-cpu, small, small-svd, paper or a .yaml; default ORBITFORGE_PRESET or tiny.",
+        help="nano, tiny, small-cpu, furniture, small, small-svd, paper or a .yaml; default ORBITFORGE_PRESET or tiny.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For programs.")]

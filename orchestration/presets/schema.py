@@ -102,7 +102,7 @@ class Preset(BaseModel):
 
 def preset_names() -> list[str]:
     """The presets that ship, smallest first."""
-    order = ["nano", "tiny", "small-cpu", "small", "small-svd", "paper"]
+    order = ["nano", "tiny", "small-cpu", "furniture", "small", "small-svd", "paper"]
     return sorted(
         (path.stem for path in FOLDER.glob("*.yaml")),
         key=lambda name: (order.index(name) if name in order else len(order), name),

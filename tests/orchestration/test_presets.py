@@ -11,7 +11,7 @@ def write(folder: Path, text: str, name: str = "mine.yaml") -> str:
 
 
 def test_every_preset_loads_under_its_own_name():
-    assert preset_names() == ["nano", "tiny", "small-cpu", "small", "small-svd", "paper"]
+    assert preset_names() == ["nano", "tiny", "small-cpu", "furniture", "small", "small-svd", "paper"]
     for name in preset_names():
         assert load_preset(name).name == name
 
@@ -57,7 +57,7 @@ def test_bad_values_are_told_in_one_line(tmp_path, text, told):
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(PresetError, match="choose one of nano, tiny, small-cpu, small, small-svd, paper"):
+    with pytest.raises(PresetError, match="choose one of nano, tiny, small-cpu, furniture, small, small-svd, paper"):
         load_preset("huge")
 
 
