@@ -1,4 +1,5 @@
-"""What ships with the repository: the source data, the labels, the base weights and their rows of the ledger.
+"""What ships with the repository: the source data, the labels, the base weights, a reconstruction model, and their rows
+of the ledger.
 
 `python -m orchestration.shipping` (or `make ship`) makes `data.dvc` and the remote `sample` hold exactly that, ready to
 be committed. What else lies in `data/` stays where it is and is recorded again by the next run.
@@ -16,12 +17,17 @@ import polars as pl
 
 from orchestration import paths, pipeline
 from orchestration.errors import OrbitforgeError
-from orchestration.lineage.ledger import MADE, Ledger, Row
+from orchestration.lineage.ledger import MADE, OBSERVED, Ledger, Row
+from orchestration.resources.store import object_path
 
 SHIPPED = ("source", "human_labels", "base_models", "ledger")
 """Folders below data/. What else data.dvc names was made here or by a colleague."""
+EXAMPLE = "furniture/lrm_finetuned"
+"""The model that reconstructs where none was made yet; all rows above its own ship with it."""
+PROVENANCE = "provenance"
+"""Below data/: the source tables that the example was made of, so that a clone can tell whom it owes."""
 REMOTE = "sample"
-LARGEST = 50 << 20
+LARGEST = 64 << 20
 """Bytes of the remote `sample` over all history: it lies in git, and every clone carries it."""
 
 
@@ -35,7 +41,7 @@ def fresh_clone(folder: Path) -> Path:
     shutil.copy(root / "workspace.yaml", folder)
     shutil.copytree(root / ".dvc", folder / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "config.local"))
     (folder / "dvc-sample").symlink_to(root / "dvc-sample")
-    for name in SHIPPED[:-1]:
+    for name in (*SHIPPED[:-1], EXAMPLE, PROVENANCE):
         if (root / "data" / name).is_dir():
             shutil.copytree(root / "data" / name, folder / "data" / name)
     rows = [Row.of(record) for record in shipped_rows(Ledger().read()).to_dicts()]
@@ -45,11 +51,34 @@ def fresh_clone(folder: Path) -> Path:
 
 
 def shipped_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """The newest row of each artifact that ships, and the rows of what it was made of."""
+    """The newest row of each artifact that ships, the rows of what it was made of, and all above the example's."""
     ships = [step.name for step in pipeline.current().steps if step.job == "base"]
     made = rows.filter(pl.col("asset").is_in(ships) & (pl.col("kind") == MADE)).unique("folder", keep="last")
-    read = made["inputs"].explode().struct.field("row") if len(made) else pl.Series([], dtype=pl.String)
-    return rows.filter(pl.col("id").is_in([*made["id"], *read.drop_nulls()]))
+    return rows.filter(pl.col("id").is_in([*made["id"], *_read(made), *_example(rows)["id"]]))
+
+
+def _read(rows: pl.DataFrame) -> list[str]:
+    """The ids of what some rows were made of."""
+    return rows["inputs"].explode().struct.field("row").drop_nulls().to_list() if len(rows) else []
+
+
+def _example(rows: pl.DataFrame) -> pl.DataFrame:
+    """The newest row of the example and every row above it."""
+    found = rows.filter((pl.col("folder") == EXAMPLE) & (pl.col("kind") == MADE)).tail(1)
+    while len(more := rows.filter(pl.col("id").is_in([*found["id"], *_read(found)]))) > len(found):
+        found = more
+    return found
+
+
+def _keep_provenance() -> None:
+    """Put the source tables above the example into data/, out of the cache."""
+    folder = paths.data() / PROVENANCE
+    for record in _example(Ledger().read()).filter(pl.col("kind") == OBSERVED).to_dicts():
+        row = Row.of(record)
+        for file in row.files:
+            if file.path.endswith(".parquet") and "/" not in file.path:
+                folder.mkdir(exist_ok=True)
+                shutil.copy(object_path(file.md5), folder / f"{row.asset}-{row.shard or 'all'}-{file.path}")
 
 
 def ship() -> None:
@@ -58,6 +87,8 @@ def ship() -> None:
     if missing := [name for name in SHIPPED if not (root / "data" / name).is_dir()]:
         raise OrbitforgeError(f"data/ lacks {', '.join(missing)}, which ship; make them first")
     paths.work().mkdir(exist_ok=True)
+    if (root / "data" / EXAMPLE).is_dir():
+        _keep_provenance()
     with tempfile.TemporaryDirectory(dir=paths.work()) as name:
         clone = fresh_clone(Path(name) / "clone")
         (clone / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {root / '.dvc' / 'cache'}\n")

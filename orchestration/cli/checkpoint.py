@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
+from rich.console import Console
 
 from orchestration import paths
+from orchestration.cli.credits import credits_of
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset
+from orchestration.shipping import EXAMPLE
 
 if TYPE_CHECKING:
     from stages.reconstruction.asset import Height, Reconstructor
@@ -22,7 +25,7 @@ _REGISTERED = re.compile(r"(?:mlflow:|models:/)(?P<name>[\w.-]+)(?:@(?P<alias>[\
 def reconstructor(
     preset: Preset, checkpoint: str | None, *, kind: str | None, device: str, changes: dict[str, Any]
 ) -> Reconstructor:
-    """The model at `checkpoint` (default: the preset's fine-tuned one) with the preset's way of making assets or, for a
+    """The model at `checkpoint` (default: see `checkpoint_path`) with the preset's way of making assets or, for a
     published model, its own; `changes` are keys of `ExportConfig`, None for those that stay, nested under `mesh` and
     `turntable`. Raises OrbitforgeError or InputError that say what is missing.
     """
@@ -30,19 +33,22 @@ def reconstructor(
 
     from stages.reconstruction.load import load
 
-    found = load(checkpoint_path(preset, checkpoint), kind=kind, device=device)
+    folder = checkpoint_path(preset, checkpoint)
+    if owed := credits_of(folder):
+        told = Console(stderr=True)
+        told.print(f"model {folder.relative_to(paths.data())}, which learned from", style="dim", highlight=False)
+        for line in owed:
+            told.print(f"  {line}", style="dim", markup=False, highlight=False)
+    found = load(folder, kind=kind, device=device)
     before = preset.finetune.export if found.kind == "orbitforge" else found.config
     return replace(found, config=changed(before, changes))
 
 
 def checkpoint_path(preset: Preset, checkpoint: str | None) -> Path:
-    """A file or folder: the preset's model, what lies at a path, or what MLflow has as mlflow:NAME@ALIAS or
-    mlflow:NAME/VERSION."""
+    """A file or folder: what lies at a path, what MLflow has as mlflow:NAME@ALIAS or mlflow:NAME/VERSION, or by default
+    the preset's model, and before that is made the one that ships."""
     if checkpoint is None:
-        model = paths.data() / preset.name / MODEL
-        if not (model / "config.json").is_file():
-            raise OrbitforgeError(f"{model} holds no model yet; make it with `orbitforge run --preset {preset.name}`")
-        return model
+        return _own_or_shipped(preset)
     if checkpoint.startswith(("mlflow:", "models:/")):
         return _registered(checkpoint)
     if not Path(checkpoint).exists():
@@ -50,6 +56,16 @@ def checkpoint_path(preset: Preset, checkpoint: str | None) -> Path:
             f"nothing lies at {checkpoint}; name a safetensors file, a folder with one, or mlflow:NAME@ALIAS"
         )
     return Path(checkpoint)
+
+
+def _own_or_shipped(preset: Preset) -> Path:
+    own, shipped = paths.data() / preset.name / MODEL, paths.data() / EXAMPLE
+    for model in (own, shipped):
+        if (model / "config.json").is_file():
+            return model
+    raise OrbitforgeError(
+        f"{own} holds no model yet, nor {shipped}; make one with `orbitforge run --preset {preset.name}`"
+    )
 
 
 def _registered(text: str) -> Path:

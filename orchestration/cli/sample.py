@@ -7,7 +7,7 @@ from rich.console import Console
 from orchestration import paths
 from orchestration.errors import plain_errors
 from orchestration.resources.store import pull, recorded
-from orchestration.shipping import REMOTE, SHIPPED
+from orchestration.shipping import EXAMPLE, PROVENANCE, REMOTE, SHIPPED
 
 
 def fetch_sample(console: Console) -> None:
@@ -15,14 +15,15 @@ def fetch_sample(console: Console) -> None:
 
     Folders that are there are left alone, whoever changed them. Raises OrbitforgeError when the remote lacks them.
     """
-    unfinished = paths.work() / "fetching-sample"
-    missing = [name for name in SHIPPED if unfinished.exists() or not (paths.data() / name).is_dir()]
     if not (paths.root() / "data.dvc").is_file():
         return
+    unfinished = paths.work() / "fetching-sample"
+    missing = [name for name in SHIPPED if unfinished.exists() or not (paths.data() / name).is_dir()]
+    # a pointer that came with git names a list that this cache may not have yet, and DVC cannot add to it then
+    if not missing and not recorded():
+        pull(["data/source"], REMOTE, place=False)
+    missing += [name for name in (EXAMPLE, PROVENANCE) if _named(name) and not (paths.data() / name).is_dir()]
     if not missing:
-        # a pointer that came with git names a list that this cache may not have yet, and DVC cannot add to it then
-        if not recorded():
-            pull(["data/source"], REMOTE, place=False)
         return
     with plain_errors("fetching the sample data"):
         unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +32,12 @@ def fetch_sample(console: Console) -> None:
             console.print(f"fetching the sample data from the DVC remote {REMOTE!r}")
             pull(["data/source"], REMOTE)
         # only now the list of what data.dvc names is sure to be in the cache
-        known = {path.partition("/")[0] for path in recorded()}
-        if rest := [f"data/{name}" for name in missing if name in known and name != "source"]:
-            pull(rest, REMOTE)
+        rest = [name for name in dict.fromkeys((*missing, EXAMPLE, PROVENANCE)) if name != "source" and _named(name)]
+        if rest:
+            pull([f"data/{name}" for name in rest], REMOTE)
         unfinished.unlink()
+
+
+def _named(name: str) -> bool:
+    """Whether `data.dvc` names files below data/<name>/; false as long as the cache lacks its list."""
+    return any(path.startswith(f"{name}/") for path in recorded())

@@ -88,7 +88,8 @@ def figures(
     predictions: Predictions, orbits: Orbits, protocol: ProtocolConfig, distance: Distance | None = None
 ) -> pl.DataFrame:
     """One row an orbit: id, object, psnr and foreground_psnr (dB, errors pooled over views), iou of silhouettes, and
-    feature_distance, the mean `distance` of its views; null without one."""
+    feature_distance, the mean `distance` of its views; null without one. Where neither truth nor prediction shows an
+    object in any view, foreground_psnr and iou are null."""
     others = [view for view in range(orbits.rgb.shape[1]) if view != input_view(orbits, protocol)]
     rows = []
     for row, name in enumerate(orbits.ids):
@@ -96,10 +97,11 @@ def figures(
         error = (made - true).square()
         truth, seen = orbits.alpha[row, others] > 127, predictions.alpha[row, others] > 0.5
         either = truth | seen
-        foreground = error.movedim(1, -1)[either].mean()
-        iou = (truth & seen).sum() / either.sum().clamp(min=1)
+        shown = bool(either.any())
+        foreground = _decibel(error.movedim(1, -1)[either].mean()) if shown else None
+        iou = float((truth & seen).sum() / either.sum()) if shown else None
         apart = None if distance is None else _apart(made, true, distance)
-        values = (_decibel(error.mean()), _decibel(foreground), float(iou), apart)
+        values = (_decibel(error.mean()), foreground, iou, apart)
         rows.append({"id": name, "object": object_of(name), **dict(zip(FIGURES, values, strict=True))})
     return pl.DataFrame(rows, schema_overrides=dict.fromkeys(FIGURES, pl.Float64))
 
@@ -147,12 +149,12 @@ def save_figures(
 
 
 def interval(table: pl.DataFrame, name: str, draws: int = 1000) -> dict[str, float]:
-    """Mean over objects and its 95 % bootstrap interval."""
-    values = table.group_by("object").agg(pl.col(name).mean()).sort("object")[name].to_numpy()
+    """Mean over the objects that have a value, its 95 % bootstrap interval, and how many they are."""
+    values = table.group_by("object").agg(pl.col(name).mean()).sort("object")[name].drop_nulls().to_numpy()
     rng = np.random.default_rng(0)
     means = rng.choice(values, (draws, len(values))).mean(1)
     low, high = np.quantile(means, (0.025, 0.975))
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high)}
+    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "objects": len(values)}
 
 
 def protocol_id(protocol: ProtocolConfig) -> str:

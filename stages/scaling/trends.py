@@ -2,8 +2,8 @@
 
 trends(points, grid, protocol, steps, output)
     points   folder of sub-folders, one a point's key, each with metrics.parquet
-    -> output/points.parquet  experiment, point, label, x, seed, metric, mean, low, high, protocol, steps
-       output/fits.parquet    experiment, metric, slope (per doubling of x), low, high, spearman, points, seeds
+    -> output/points.parquet  experiment, point, label, x, seed, metric, mean, low, high, objects, protocol, steps
+       output/fits.parquet    experiment, metric, slope (per doubling of x), low, high, spearman, points, objects, seeds
        output/<experiment>.svg   of the experiments over a size; trend.svg is that of the synthetic size
 """
 
@@ -94,6 +94,7 @@ def fits(measured: pl.DataFrame) -> pl.DataFrame:
                 "high": float(high),
                 "spearman": spearman(sizes, means),
                 "points": len(sizes),
+                "objects": cube.shape[2],
                 "seeds": cube.shape[1],
             }
         )
@@ -108,6 +109,7 @@ FITS = {
     "high": pl.Float64,
     "spearman": pl.Float64,
     "points": pl.Int64,
+    "objects": pl.Int64,
     "seeds": pl.Int64,
 }
 
@@ -124,7 +126,9 @@ def spearman(sizes: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]) ->
 
 
 def _cube(part: pl.DataFrame) -> tuple[Float[np.ndarray, "sizes seeds objects"], Float[np.ndarray, " sizes"]]:
-    means = part.group_by("x", "seed", "object").agg(pl.col("value").mean()).sort("x", "seed", "object")
+    means = part.group_by("x", "seed", "object").agg(pl.col("value").mean())
+    lacking = means.filter(pl.col("value").is_null())["object"]  # no point shows them, so none can be compared there
+    means = means.filter(~pl.col("object").is_in(lacking.implode())).sort("x", "seed", "object")
     shape = tuple(means[name].n_unique() for name in ("x", "seed", "object"))
     if np.prod(shape) != len(means):
         raise InputError(

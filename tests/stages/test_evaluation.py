@@ -99,7 +99,17 @@ def test_figures_are_written_with_the_protocol(tmp_path: Path) -> None:
     assert means["lrm/iou"] == 1
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["protocol"] == protocol_id(PROTOCOL)
-    assert content["figures"]["lrm"]["iou"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert content["figures"]["lrm"]["iou"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "objects": 2}
     assert len(pl.read_parquet(tmp_path / "metrics.parquet")) == 6
     assert (tmp_path / "preview" / "held-out.png").is_file()
     assert protocol_id(PROTOCOL) != protocol_id(PROTOCOL.model_copy(update={"input_azimuth": 0.0}))
+
+
+def test_an_object_that_nobody_shows_is_counted_out() -> None:
+    orbits = squares()
+    white, nothing = torch.full_like(orbits.rgb, 255), torch.zeros_like(orbits.alpha)
+    blank = Orbits(white, nothing, orbits.cameras, orbits.ids)
+    table = figures(truth_of(blank), blank, PROTOCOL)
+    assert table["foreground_psnr"].null_count() == table["iou"].null_count() == len(table)
+    some = table.with_columns(iou=pl.when(pl.int_range(pl.len()) == 0).then(0.5))
+    assert interval(some, "iou")["objects"] == 1
