@@ -84,6 +84,11 @@ class Measured:
     protocol: str
     figures: tuple[Figure, ...]
 
+    @property
+    def known(self) -> bool:
+        """Whether any model has a value."""
+        return any(figure.mean != NOTHING for figure in self.figures)
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -219,14 +224,15 @@ def _difference(row: dict[str, float | None], evaluation: Evaluation, metric: st
     units = evaluation.means.filter(pl.col("metric") == metric)["unit"].drop_nulls()
     unit = units[0] if len(units) and units[0] else unit_of(metric)
     probability = row["probability"]
-    known = probability is not None and row["difference"] is not None
-    verdict = "" if not known else "better" if probability >= SURE else "worse" if probability <= 1 - SURE else ""
+    objects = int(row["objects"] or 0)
+    if probability is None or row["difference"] is None:
+        return Difference(NOTHING, "", "", "", objects)
     return Difference(
-        f"{number(row['difference'], sign=True)} {unit}".rstrip() if known else NOTHING,
+        f"{number(row['difference'], sign=True)} {unit}".rstrip(),
         between(row["low"], row["high"], sign=True),
-        f"{probability:.2f}" if known else "",
-        verdict,
-        int(row["objects"] or 0),
+        f"{probability:.2f}",
+        "better" if probability >= SURE else "worse" if probability <= 1 - SURE else "",
+        objects,
     )
 
 

@@ -16,8 +16,8 @@ from stages.errors import InputError
 
 MOST = 12
 """Objects on the page; of more, some are taken at equal distances."""
-FACES = 30_000
-"""Of all its meshes together."""
+FACES, FACES_OF_ONE = 20_000, 3_000
+"""Of all its meshes together, and of any."""
 WIDTH = 1600
 """Pixels of a picture at most."""
 QUALITY = 80
@@ -43,7 +43,7 @@ def items(evaluation: Evaluation) -> list[Item]:
     """What the page shows of the gallery, in its order."""
     entries = evaluation.gallery
     shown = [entries[k * len(entries) // MOST] for k in range(MOST)] if len(entries) > MOST else entries
-    faces = FACES // max(1, len(shown))
+    faces = min(FACES_OF_ONE, FACES // max(1, len(shown)))
     return [_item(evaluation, entry, faces) for entry in shown]
 
 

@@ -23,10 +23,11 @@ QUALITY = 85
 def packed(path: Path, most: int) -> dict[str, Any]:
     """What viewer.js draws, JSON of about 12 bytes a vertex and 6 a face.
 
-    `position` are uint16 x, y, z in steps of the longest side of the box, `size` its sides in that length (y up),
-    `normal` int8, `index` uint16 or, with `wide`, uint32; all little-endian in base64. Colours come from `uv` (uint16 in 0..1, from
-    the upper left) and `texture` (a data URI), or from `colour` (uint8 RGB at vertices). A mesh of more than `most`
-    faces gets fewer, with colours at its vertices. Raises InputError for a file that is no mesh or shows nothing.
+    `position` are uint16 x, y, z in steps of the longest side of the box (y up), `size` its sides in that length, and
+    `radius` how far the vertex farthest from its middle is; `normal` int8, `index` uint16 or, with `wide`, uint32; all
+    little-endian in base64. Colours come from `uv` (uint16 in 0..1, from the upper left) and `texture` (a data URI), or
+    from `colour` (uint8 RGB at vertices). A mesh of more than `most` faces gets fewer, with colours at its vertices.
+    Raises InputError for a file that is no mesh or shows nothing.
     """
     mesh = _read(path)
     textured = _texture(mesh)
@@ -36,9 +37,11 @@ def packed(path: Path, most: int) -> dict[str, Any]:
     low, sides = vertices.min(0), np.ptp(vertices, axis=0)
     if not (longest := float(sides.max())) > 0:
         raise InputError(f"{path.name} is a mesh without extent")
+    farthest = np.linalg.norm(vertices - low - sides / 2, axis=1).max() / longest
     wide = len(vertices) > 0xFFFF
     content: dict[str, Any] = {
         "size": [round(float(side) / longest, 5) for side in sides],
+        "radius": round(float(farthest), 5),
         "position": _base64(_steps((vertices - low) / longest)),
         "normal": _base64(np.rint(np.nan_to_num(mesh.vertex_normals).clip(-1, 1) * 127).astype(np.int8)),
         "index": _base64(np.asarray(mesh.faces).astype("<u4" if wide else "<u2")),
@@ -78,7 +81,7 @@ def _texture(mesh: trimesh.Trimesh) -> tuple[Float[np.ndarray, "v 2"], Image.Ima
 
 
 def _simplified(mesh: trimesh.Trimesh, most: int) -> trimesh.Trimesh:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     from stages.reconstruction.mesh import decimated
 
@@ -87,7 +90,7 @@ def _simplified(mesh: trimesh.Trimesh, most: int) -> trimesh.Trimesh:
     places, first, place = np.unique(mesh.vertices, axis=0, return_index=True, return_inverse=True)
     steps = 128 / longest
     vertices, faces = decimated(places * steps, place.ravel()[mesh.faces], most)
-    nearest = cKDTree(places).query(vertices / steps)[1]
+    nearest = KDTree(places).query(vertices / steps)[1]
     return trimesh.Trimesh(
         vertices / steps, faces, vertex_colors=_colours(mesh)[first][nearest], process=False, validate=False
     )

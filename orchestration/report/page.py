@@ -49,8 +49,11 @@ def render(of: Pipeline) -> str:
     current = Current(of)
     model = provenance.model_row(current, evaluation.shown if evaluation else None)
     if evaluation is None and trends is None and model is None:
-        raise OrbitforgeError(f"nothing to report: {folder} holds no evaluation, no trends and no model; make them with "
-                              f"`orbitforge run --preset {of.preset.name}`")  # fmt: skip
+        raise OrbitforgeError(
+            f"nothing to report: {folder} holds no evaluation, no trends and no model; make them with "
+            f"`orbitforge run --preset {of.preset.name}`"
+        )
+    commands = provenance.commands(current, model)
     style, script = (_read(name) for name in ("page.css", "viewer.js"))
     return _environment().get_template("page.html").render(
         preset=of.preset,
@@ -60,7 +63,8 @@ def render(of: Pipeline) -> str:
         shown=evaluation.shown if evaluation else model.asset if model else "",
         lineage=provenance.lineage(current, model) if model else None,
         versions=provenance.versions(current, model),
-        commands=provenance.commands(current, model),
+        commands=commands,
+        widest=max(len(command) for command, _ in commands),
         **_measured(evaluation),
         **_trends(trends),
     )  # fmt: skip
@@ -109,7 +113,11 @@ def _environment() -> Environment:
 
 def _plain(licence: str) -> bool:
     """Whether it is one SPDX identifier, which has a page."""
-    return not licence.startswith("LicenseRef") and licence != "unknown" and all(c.isalnum() or c in ".-+" for c in licence)
+    return (
+        not licence.startswith("LicenseRef")
+        and licence != "unknown"
+        and all(c.isalnum() or c in ".-+" for c in licence)
+    )
 
 
 def _policy(style: str, script: str) -> str:

@@ -69,7 +69,7 @@ class Trends:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """None where nobody made one. Raises OrbitforgeError, naming the file, for one that is damaged or of another form."""
+    """None where nobody made one. Raises OrbitforgeError, naming the file, for one that is damaged."""
     if not folder.is_dir():
         return None
     values = _table(folder / "table.parquet", _VALUES)
@@ -112,7 +112,9 @@ def _table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
     except FileNotFoundError:
         raise OrbitforgeError(f"{path} is missing; {_again(path.parent)}") from None
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise OrbitforgeError(f"{path} cannot be read ({' '.join(str(error).split())}); {_again(path.parent)}") from None
+        raise OrbitforgeError(
+            f"{path} cannot be read ({' '.join(str(error).split())}); {_again(path.parent)}"
+        ) from None
 
 
 def _json(path: Path, kind: type) -> Any:

@@ -13,7 +13,7 @@
     void main() {
       vec3 place = turn * (position - .5 * size);
       facing = turn * normal; paint = colour; at = uv;
-      float away = lens.x - place.z, near = .2, far = 12.;
+      float away = lens.x - place.z, near = .5 * lens.x, far = 2. * lens.x;
       gl_Position = vec4(place.xy * lens.y, ((far + near) * away - 2. * far * near) / (far - near), away);
     }`;
   const FRAGMENT = `#version 300 es
@@ -61,7 +61,7 @@
     else gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([255, 255, 255, 255]));
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.LINEAR);
     for (const way of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, way, gl.CLAMP_TO_EDGE);
-    return {array, texture, size: mesh.size, type: mesh.wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, count: index.length / (mesh.wide ? 4 : 2)};
+    return {array, texture, size: mesh.size, radius: mesh.radius, type: mesh.wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT, count: index.length / (mesh.wide ? 4 : 2)};
   }
   function draw(canvas, loaded, {yaw, pitch, zoom}) {
     const side = Math.max(1, Math.round(canvas.clientWidth * Math.min(2, devicePixelRatio)));
@@ -74,8 +74,8 @@
     const [c, s, d, t] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
     gl.uniformMatrix3fv(turnAt, false, [c, t * s, -d * s, 0, d, t, s, -t * c, d * c]);
     gl.uniform3fv(sizeAt, loaded.size);
-    const radius = Math.hypot(...loaded.size) / 2, away = 4 * radius;
-    gl.uniform2f(lensAt, away, zoom * Math.sqrt(away * away - radius * radius) / radius);
+    const away = 4 * loaded.radius; // where the sphere around it just fits at zoom 1, with a margin
+    gl.uniform2f(lensAt, away, .95 * zoom * Math.sqrt(15));
     gl.drawElements(gl.TRIANGLES, loaded.count, loaded.type, 0);
     canvas.getContext("2d").drawImage(shared, 0, 0); // in this task, before the drawing is gone
   }
