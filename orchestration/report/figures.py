@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import NamedTuple
 
 import polars as pl
@@ -13,12 +14,13 @@ from orchestration.report.tables import Evaluation, Trends
 NOTHING = "no value"
 SURE = 0.95
 """The probability from which the page calls one model better than another."""
+WANTED = {True: "higher is better", False: "lower is better", None: "no direction is better"}
 SHOWN_FAILURES = 40
 HEADLINE = 6
 
 
 class Metric(NamedTuple):
-    """What a metric is called; `unit` where the tables name none."""
+    """What a metric is called, and its unit if it has one that a reader needs."""
 
     title: str
     unit: str = ""
@@ -35,10 +37,11 @@ METRICS = {
     "chamfer": Metric("Chamfer distance"),
     "f_score": Metric("F-score"),
     "normal_consistency": Metric("Normal consistency"),
+    "encoder_similarity": Metric("Encoder similarity"),
     "psnr": Metric("PSNR", "dB"),
     "ssim": Metric("SSIM"),
     "seconds": Metric("Time for an asset", "s"),
-    "memory": Metric("Memory for an asset"),
+    "memory": Metric("Memory for an asset", "MiB"),
 }
 """In the order of the page; a metric that is not here comes last, under its own name."""
 
@@ -79,7 +82,6 @@ class Measured:
 
     metric: str
     title: str
-    unit: str
     wanted: str
     protocol: str
     figures: tuple[Figure, ...]
@@ -152,8 +154,11 @@ def title_of(metric: str) -> str:
     return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
 
 
-def unit_of(metric: str) -> str:
-    return METRICS[metric].unit if metric in METRICS else ""
+def unit_of(metric: str, told: str | None = None) -> str:
+    """What follows a number: nothing after a bare one such as an IoU, whatever a table has `told`."""
+    if metric in METRICS:
+        return (told or METRICS[metric].unit) if METRICS[metric].unit else ""
+    return told or ""
 
 
 def in_order(metrics: Sequence[str]) -> list[str]:
@@ -169,10 +174,8 @@ def measured(evaluation: Evaluation) -> list[Measured]:
         for metric in in_order(of_protocol["metric"].to_list()):
             rows = of_protocol.filter(pl.col("metric") == metric)
             first = rows.row(0, named=True)
-            unit = first["unit"] or unit_of(metric)
-            figures = tuple(_figures(rows, unit))
-            wanted = "higher is better" if first["high_is_good"] else "lower is better"
-            found.append(Measured(metric, title_of(metric), unit, wanted, protocol, figures))
+            figures = tuple(_figures(rows, unit_of(metric, first["unit"])))
+            found.append(Measured(metric, title_of(metric), WANTED[first["high_is_good"]], protocol, figures))
     return found
 
 
@@ -183,8 +186,7 @@ def headline(measured: Sequence[Measured], model: str) -> list[tuple[Measured, F
 
 
 def _figures(rows: pl.DataFrame, unit: str) -> Iterator[Figure]:
-    # a bound that is missing leaves the mean alone on the scale
-    ends = [value for name in ("low", "mean", "high") for value in rows[name].drop_nulls()]
+    ends = [value for name in ("low", "mean", "high") for value in rows[name].drop_nulls() if isfinite(value)]
     least, width = (min(ends), max(ends) - min(ends)) if ends else (0.0, 0.0)
 
     def place(value: float) -> float:
@@ -192,8 +194,9 @@ def _figures(rows: pl.DataFrame, unit: str) -> Iterator[Figure]:
 
     for row in rows.iter_rows(named=True):
         mean, mark = row["mean"], None
-        if mean is not None:
-            low, high = (mean if row[end] is None else row[end] for end in ("low", "high"))
+        # a bound that is missing leaves the mean alone on the scale
+        low, high = (mean if row[end] is None else row[end] for end in ("low", "high"))
+        if mean is not None and all(map(isfinite, (low, mean, high))):
             mark = Mark(place(low), place(mean), place(high))
         words = f"{number(mean)} {unit}".rstrip() if mean is not None else NOTHING
         yield Figure(row["model"], words, between(row["low"], row["high"]), row["objects"], row["failed"], mark)
@@ -222,7 +225,7 @@ def compared(evaluation: Evaluation) -> list[Compared]:
 
 def _difference(row: dict[str, float | None], evaluation: Evaluation, metric: str) -> Difference:
     units = evaluation.means.filter(pl.col("metric") == metric)["unit"].drop_nulls()
-    unit = units[0] if len(units) and units[0] else unit_of(metric)
+    unit = unit_of(metric, units[0] if len(units) else None)
     probability = row["probability"]
     objects = int(row["objects"] or 0)
     if probability is None or row["difference"] is None:

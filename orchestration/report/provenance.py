@@ -88,7 +88,7 @@ def model_row(current: Current, shown: str | None) -> Row | None:
             return row
     try:
         return find_row(current, shown or DEFAULT)
-    except OrbitforgeError:
+    except (OrbitforgeError, OSError):  # no such thing, or a name that no file system takes
         return None
 
 

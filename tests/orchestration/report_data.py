@@ -14,7 +14,7 @@ from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
 PROTOCOL = "held-out-3f2a91bc"
-UNITS = {"foreground_psnr": ("dB", True), "iou": ("", True), "seconds": ("s", False), "dino": ("", True)}
+UNITS = {"foreground_psnr": ("dB", True), "iou": ("IoU", True), "seconds": ("s", False), "dino": ("", True)}
 MEANS = {"model": (14.12, 0.695, 0.41, None), "mean image": (9.93, 0.449, None, None)}
 
 

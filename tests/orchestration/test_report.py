@@ -135,7 +135,7 @@ def test_figures_stand_with_interval_protocol_objects_and_failures(world: World,
     assert "mean image no value 0 2 failed" in text
     assert f"+4.19 dB +2.90 to +5.50 P(better) 0.999, better ; 2 objects {PROTOCOL}".replace("0.999", "1.00") in text
     assert "-0.246 -0.300 to -0.100 P(better) 0.01, worse ; 2 objects".replace("-", MINUS) in text
-    assert "DINO similarity: no model has a value" in text
+    assert "No model has a value of: DINO similarity." in text
     assert "6 values could not be had" in text
 
 
@@ -488,28 +488,33 @@ def test_pictures_have_words_and_headings_are_in_order(world: World, full: Path)
 # the page in a browser
 
 
-@contextmanager
-def opened(file: Path, **context: Any) -> Iterator[Any]:
-    """The page in Chromium from the disk: nothing is asked for, nothing is refused, no script fails."""
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
     if not CHROMIUM:
         pytest.skip("no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api")
-    asked: list[str] = []
-    errors: list[str] = []
-    script = context.pop("before", None)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
         )
-        tab = browser.new_context(**context).new_page()
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
-        tab.on("request", lambda request: asked.append(request.url))
-        if script:
-            tab.add_init_script(script)
-        tab.goto(file.as_uri())
-        yield tab
+        yield browser
         browser.close()
+
+
+@contextmanager
+def opened(chromium: Any, file: Path, *, before: str = "", **how: Any) -> Iterator[Any]:
+    """The page from the disk, after the script `before`: nothing is asked for, nothing is refused, no script fails."""
+    asked: list[str] = []
+    errors: list[str] = []
+    context = chromium.new_context(**how)
+    tab = context.new_page()
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.add_init_script(before)
+    tab.goto(file.as_uri())
+    yield tab
+    context.close()
     assert [told for told in errors if "GPU stall" not in told] == []
     assert [url for url in asked if not url.startswith("data:")] == [file.as_uri()]
 
@@ -521,8 +526,8 @@ def drawn(tab: Any, place: int) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA")).astype(int)
 
 
-def test_the_page_shows_figures_and_turns_meshes_from_the_disk(world: World, full: Path) -> None:
-    with opened(page(world)) as tab:
+def test_the_page_shows_figures_and_turns_meshes_from_the_disk(chromium: Any, world: World, full: Path) -> None:
+    with opened(chromium, page(world)) as tab:
         tab.wait_for_selector("html[data-meshes='2']", state="attached", timeout=60000)
         assert "14.1 dB" in tab.inner_text(".tiles")
         assert PROTOCOL in tab.inner_text(".tiles")
@@ -559,9 +564,9 @@ def test_the_page_shows_figures_and_turns_meshes_from_the_disk(world: World, ful
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_scrolls_the_page_in_one_direction(world: World, full: Path, scheme: Any) -> None:
+def test_a_phone_scrolls_the_page_in_one_direction(chromium: Any, world: World, full: Path, scheme: Any) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
-    with opened(page(world), **phone) as tab:
+    with opened(chromium, page(world), **phone) as tab:
         tab.wait_for_selector("html[data-meshes='2']", state="attached", timeout=60000)
         tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
         assert tab.evaluate("document.documentElement.scrollWidth") == 360
@@ -569,21 +574,19 @@ def test_a_phone_scrolls_the_page_in_one_direction(world: World, full: Path, sch
         assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
 
 
-def test_hostile_words_do_nothing_in_a_browser(world: World, home: Path) -> None:
+def test_hostile_words_do_nothing_in_a_browser(chromium: Any, world: World, home: Path) -> None:
     write_evaluation(home / "evaluation", model=HOSTILE, word=HOSTILE, creator=HOSTILE)
     write_trends(home / "scaling_trends", word=HOSTILE)
-    with opened(page(world)) as tab:
+    with opened(chromium, page(world)) as tab:
         tab.wait_for_selector("html[data-meshes='2']", state="attached", timeout=60000)
         assert tab.evaluate("window.pwned") is None
         assert HOSTILE in tab.locator("article h3").first.evaluate("heading => heading.textContent")
 
 
-def test_no_script_that_gets_into_the_page_runs(world: World, full: Path) -> None:
+def test_no_script_that_gets_into_the_page_runs(chromium: Any, world: World, full: Path) -> None:
     file = page(world)
     file.write_text(file.read_text().replace("</footer>", "<script>window.pwned = 1</script></footer>"))
-    if not CHROMIUM:
-        pytest.skip("no chromium on this machine")
-    with pytest.raises(AssertionError, match="Content Security Policy"), opened(file) as tab:
+    with pytest.raises(AssertionError, match="Content Security Policy"), opened(chromium, file) as tab:
         assert tab.evaluate("window.pwned") is None
 
 
@@ -591,8 +594,10 @@ NO_WEBGL = "HTMLCanvasElement.prototype.getContext = () => null;"
 
 
 @pytest.mark.parametrize("lacking", [{"before": NO_WEBGL}, {"java_script_enabled": False}])
-def test_without_webgl_or_scripts_pictures_and_words_stay(world: World, full: Path, lacking: dict[str, Any]) -> None:
-    with opened(page(world), **lacking) as tab:
+def test_without_webgl_or_scripts_pictures_and_words_stay(
+    chromium: Any, world: World, full: Path, lacking: dict[str, Any]
+) -> None:
+    with opened(chromium, page(world), **lacking) as tab:
         viewer = tab.locator(".viewer").first
         assert "the picture shows it" in viewer.inner_text()
         assert tab.locator(".viewer canvas").count() == 0
