@@ -187,10 +187,11 @@ def test_the_model_is_the_version_that_was_evaluated(world: World, full: Path) -
     assert "evaluation :" not in text
 
 
-def test_a_model_from_elsewhere_is_shown_without_a_lineage(world: World, home: Path) -> None:
-    write_evaluation(home / "evaluation", model="someone's model")
+@pytest.mark.parametrize("name", ["someone's model", "m" * 300, "models:/other-lrm/3"])
+def test_a_model_from_elsewhere_is_shown_without_a_lineage(world: World, home: Path, name: str) -> None:
+    write_evaluation(home / "evaluation", model=name)
     text = Seen(page(world)).text
-    assert "The ledger does not know someone's model : it was made elsewhere" in text
+    assert f"The ledger does not know {name} : it was made elsewhere" in text
     assert "14.1 dB" in text
 
 
@@ -363,6 +364,18 @@ def test_marks_share_the_scale_of_their_metric(full: Path) -> None:
     assert (mean.low, ours.high) == (3, 97)
     assert mean.low < mean.mean < mean.high < ours.low < ours.mean < ours.high
     assert ours.mean == pytest.approx(3 + 94 * (14.12 - 9.93 * 0.9) / (14.12 * 1.1 - 9.93 * 0.9), abs=0.1)
+
+
+def test_what_is_not_finite_has_no_mark(full: Path) -> None:
+    file = full / "evaluation" / "means.parquet"
+    first = pl.col("metric").is_in(["foreground_psnr"]) & (pl.col("model") == "model")
+    table = pl.read_parquet(file).with_columns(mean=pl.when(first).then(float("inf")).otherwise("mean"))
+    table.with_columns(low=pl.when(first).then(float("nan")).otherwise("low")).write_parquet(file)
+    evaluation = read_evaluation(full / "evaluation")
+    assert evaluation
+    ours, other = measured(evaluation)[0].figures
+    assert (ours.mean, ours.interval, ours.mark) == ("inf dB", "", None)
+    assert other.mark
 
 
 def test_metrics_and_experiments_come_in_the_order_of_what_matters(full: Path) -> None:
