@@ -50,6 +50,11 @@ def spdx(licence: str) -> str:
     return written
 
 
+def asks_for_credit(licence: str) -> bool:
+    """Whether the maker has to be named: everywhere but in the public domain, and where no licence is known."""
+    return not licence.lower().startswith(("cc0", "pddl"))
+
+
 def summary(inputs: Iterable[Licensed]) -> dict[str, dict[str, int]]:
     """Licence -> kind -> how many, most frequent licence first."""
     counts: dict[str, dict[str, int]] = {}

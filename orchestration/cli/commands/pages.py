@@ -1,7 +1,8 @@
-"""Pages served on this machine alone: label, demo, and those of Dagster and MLflow."""
+"""Pages: label, demo, and those of Dagster and MLflow, served on this machine alone; the report, which is a file."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,3 +57,15 @@ def ui(
     from orchestration.cli.ui import ui_command
 
     ui_command(port, mlflow_port)
+
+
+@commands.command()
+def report(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file.")] = Path("report.html"),
+    preset: PresetOption = None,
+) -> None:
+    """Write figures, trends, gallery and lineage as one HTML file, which opens without a server or network."""
+    prepare(preset)
+    from orchestration.cli.report import report_command
+
+    report_command(output)
