@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestration import paths
 from orchestration.cli.credits import credits_of
+from orchestration.cli.sample import fetch_sample
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset
 from orchestration.shipping import EXAMPLE
@@ -60,6 +61,8 @@ def checkpoint_path(preset: Preset, checkpoint: str | None) -> Path:
 
 def _own_or_shipped(preset: Preset) -> Path:
     own, shipped = paths.data() / preset.name / MODEL, paths.data() / EXAMPLE
+    if not (own / "config.json").is_file():
+        fetch_sample(Console(stderr=True))
     for model in (own, shipped):
         if (model / "config.json").is_file():
             return model

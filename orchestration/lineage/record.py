@@ -17,6 +17,7 @@ from orchestration.lineage.licences import Licensed, named_licence, summary
 from orchestration.lineage.withdrawn import Withdrawal, withdrawals
 from orchestration.resources import store
 from orchestration.steps import Source
+from stages.objects.sources import SourceError
 
 OBJECT, PROMPT, LABEL, WEIGHTS = "object", "prompt", "label", "weights"
 _LIGHT = (
@@ -204,7 +205,7 @@ def _tables(current: Current, rows: pl.DataFrame) -> tuple[dict[str, pl.DataFram
 def _as_read(current: Current, source: Source, observed: pl.DataFrame, lost: list[str]) -> list[pl.DataFrame]:
     tables: list[pl.DataFrame] = []
     changed = [id_ for id_, shard, version in observed.select("id", "shard", "version").iter_rows()
-               if not source.table or current.version(source, shard) != version]  # fmt: skip
+               if not source.table or _version_now(current, source, shard) != version]  # fmt: skip
     if source.table and len(changed) < len(observed):
         same = observed.filter(~pl.col("id").is_in(changed))
         table = current.pipeline.table(source.table)
@@ -222,6 +223,14 @@ def _as_read(current: Current, source: Source, observed: pl.DataFrame, lost: lis
         except (OSError, pl.exceptions.PolarsError):  # the cache has lost it, or a person's file was never whole
             lost.append(name)
     return tables
+
+
+def _version_now(current: Current, source: Source, shard: str | None) -> str | None:
+    """None where the source table is not here: what was read of it may lie in the cache."""
+    try:
+        return current.version(source, shard)
+    except SourceError:
+        return None
 
 
 def _shown(table: pl.DataFrame, columns: tuple[str, ...]) -> pl.DataFrame:

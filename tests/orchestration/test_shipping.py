@@ -48,6 +48,18 @@ def test_the_pointer_names_what_ships_and_the_remote_holds_it(shop):
     assert (shop.data / "toy" / "views").is_dir()  # what does not ship stays
 
 
+def test_an_example_brings_all_rows_above_it_and_the_tables_it_learned_from(shop, monkeypatch):
+    monkeypatch.setattr(shipping, "EXAMPLE", "toy/manifest")
+    shipping.ship()
+    rows = shipping.shipped_rows(Ledger().read())
+    assert {"manifest", "views", "source_objects"} <= set(rows["asset"])
+    named = recorded()
+    assert any(path.startswith("toy/manifest/") for path in named)
+    assert not any(path.startswith("toy/views/") for path in named)
+    tables = [path for path in named if path.startswith("provenance/source_objects-")]
+    assert tables
+
+
 def test_nothing_ships_by_halves(shop, monkeypatch):
     monkeypatch.setattr(shipping, "SHIPPED", ("source", "labels", "ledger"))
     with pytest.raises(OrbitforgeError, match="lacks labels"):
