@@ -1,0 +1,205 @@
+"""A protocol and what is to be evaluated -> tables, comparisons and a gallery.
+
+evaluate(protocol, cases, subjects, judges, output, config, *, report)
+    -> output/protocol.json, table.parquet, means.parquet, comparisons.parquet, gallery.json, gallery/
+
+Every method has a row for every metric and case: a value, or the reason why there is none. An object counts in a mean
+where each of its cases has a value, otherwise in `failed`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from stages.errors import InputError
+from stages.evaluation.cases import Case, Cases
+from stages.evaluation.config import EvaluationConfig
+from stages.evaluation.gallery import show
+from stages.evaluation.metrics import (
+    COST,
+    METRICS,
+    SURFACE,
+    Figure,
+    Judges,
+    likeness_figures,
+    surface_figures,
+    view_figures,
+)
+from stages.evaluation.protocols import Pictures, SingleImage, Text, sealed
+from stages.evaluation.statistics import compare, interval
+from stages.evaluation.subjects import CopyOfInput, Made, MeanImage, Subject
+
+TABLE = {
+    "model": pl.String,
+    "object": pl.String,
+    "id": pl.String,
+    "metric": pl.String,
+    "value": pl.Float64,
+    "reason": pl.String,
+}
+MEANS = {
+    "model": pl.String,
+    "metric": pl.String,
+    "unit": pl.String,
+    "high_is_good": pl.Boolean,
+    "mean": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "objects": pl.Int64,
+    "failed": pl.Int64,
+    "protocol": pl.String,
+}
+COMPARISONS = {
+    "model": pl.String,
+    "against": pl.String,
+    "metric": pl.String,
+    "difference": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "probability": pl.Float64,
+    "objects": pl.Int64,
+    "protocol": pl.String,
+}
+Report = Callable[[dict[str, Any]], None]
+
+
+def evaluate(
+    protocol: SingleImage | Text | Pictures,
+    cases: Cases,
+    subjects: Sequence[Subject],
+    judges: Judges,
+    output: Path,
+    config: EvaluationConfig,
+    *,
+    report: Report,
+) -> pl.DataFrame:
+    """Write the files named above for `subjects`, and the baselines where views have a truth; return the means.
+
+    The gallery shows the first subject. Raises InputError when there is no case or no subject.
+    """
+    if not cases.cases:
+        raise InputError(f"protocol {protocol.id} is empty: there is nothing to reconstruct")
+    if not subjects:
+        raise InputError("no model to evaluate; name one")
+    metrics = metrics_of(protocol, judges, cost=config.cost)
+    names = [subject.name for subject in subjects]
+    baselines: list[Subject] = [MeanImage(cases.mean), CopyOfInput()] if isinstance(protocol, SingleImage) else []
+    shown = _shown(cases.cases, config.gallery)
+    rows: list[dict[str, Any]] = []
+    gallery: list[dict[str, Any]] = []
+    (output / "gallery").mkdir(parents=True, exist_ok=True)
+    whole = [*subjects, *baselines]
+    for number, subject in enumerate(whole):
+        for case in cases.cases:
+            made = _made(subject, case)
+            rows += _rows(subject.name, case, _figures(made, case, judges), metrics)
+            if number == 0 and case.id in shown:
+                gallery.append(show(case, made, output, shown[case.id]))
+            report({"step": len(rows) // len(metrics), "of": len(whole) * len(cases.cases)})
+    table = pl.DataFrame(rows, schema=TABLE)
+    seal = sealed(protocol, {"data": cases.data, "judges": judges.weights, "cases": len(cases.cases)})
+    means = means_of(table, seal["name"])
+    table.write_parquet(output / "table.parquet")
+    means.write_parquet(output / "means.parquet")
+    comparisons_of(table, names, seal["name"]).write_parquet(output / "comparisons.parquet")
+    (output / "protocol.json").write_text(json.dumps(seal, indent=1) + "\n")
+    (output / "gallery.json").write_text(json.dumps(gallery, indent=1) + "\n")
+    return means
+
+
+def metrics_of(protocol: SingleImage | Text | Pictures, judges: Judges, *, cost: bool) -> tuple[str, ...]:
+    """The metrics that every method has rows of, in the order of METRICS."""
+    wanted = {"clip_image", "dino", "encoder_similarity"}
+    if isinstance(protocol, SingleImage):
+        wanted |= {"psnr", "foreground_psnr", "iou", "ssim", judges.distance_name, "clip_text", *SURFACE}
+    elif isinstance(protocol, Text):
+        wanted.add("clip_text")
+    if cost:
+        wanted.update(COST)
+    return tuple(name for name in METRICS if name in wanted)
+
+
+def _shown(cases: Sequence[Case], count: int) -> dict[str, str]:
+    """id -> file name of the cases that the gallery shows."""
+    some = cases[:: max(1, -(-len(cases) // count))] if count else []
+    found: dict[str, str] = {}
+    for case in some:
+        stem = re.sub(r"[^\w.-]+", "_", case.id)
+        found[case.id] = stem if stem not in found.values() else f"{stem}-{len(found)}"
+    return found
+
+
+def _made(subject: Subject, case: Case) -> Made | str:
+    if case.fault:
+        return case.fault
+    try:
+        return subject.show(case)
+    except InputError as error:
+        return str(error)
+
+
+def _figures(made: Made | str, case: Case, judges: Judges) -> dict[str, Figure] | str:
+    if isinstance(made, str):
+        return made
+    if not made.views.rgb.isfinite().all():
+        return "not finite: views hold NaN or infinity"
+    found = likeness_figures(made.views.rgb, case.picture, case.caption, judges)
+    if case.truth is not None:
+        found |= view_figures(made.views, case.truth, judges) | surface_figures(made.surface, case.surface)
+    return found | made.cost
+
+
+def _rows(model: str, case: Case, figures: dict[str, Figure] | str, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    rows = []
+    for metric in metrics:
+        figure = figures if isinstance(figures, str) else figures[metric]
+        value, reason = (None, " ".join(figure.split())) if isinstance(figure, str) else (figure, None)
+        rows.append(
+            {"model": model, "object": case.object, "id": case.id, "metric": metric}
+            | {"value": value, "reason": reason}
+        )
+    return rows
+
+
+def by_object(table: pl.DataFrame) -> pl.DataFrame:
+    """model, metric, object and value: the mean over the object's cases, null where one of them has none."""
+    value = pl.when(pl.col("value").is_null().any()).then(None).otherwise(pl.col("value").mean())
+    return table.group_by("model", "metric", "object", maintain_order=True).agg(value.alias("value"))
+
+
+def means_of(table: pl.DataFrame, protocol: str) -> pl.DataFrame:
+    """One row a model and metric, in the order of the table; objects without a value are counted, and no mean hides
+    them."""
+    rows = []
+    for (model, metric), part in by_object(table).group_by("model", "metric", maintain_order=True):
+        values = part["value"].drop_nulls().to_numpy()
+        found = interval(values) if len(values) else (None, None, None)
+        unit, high_is_good = METRICS[str(metric)]
+        counted = (len(values), len(part) - len(values), protocol)
+        rows.append((model, metric, unit, high_is_good, *found, *counted))
+    return pl.DataFrame(rows, schema=MEANS, orient="row")
+
+
+def comparisons_of(table: pl.DataFrame, models: Sequence[str], protocol: str) -> pl.DataFrame:
+    """Each of `models` against every other method, on the objects that both have a value for."""
+    values = by_object(table).drop_nulls("value")
+    rows = []
+    for model in models:
+        for other in values["model"].unique(maintain_order=True):
+            if other == model:
+                continue
+            pairs = values.filter(pl.col("model") == model).join(
+                values.filter(pl.col("model") == other), on=("metric", "object"), maintain_order="left"
+            )
+            for (metric,), part in pairs.group_by("metric", maintain_order=True):
+                good = METRICS[str(metric)].high_is_good
+                mine, theirs = part["value"].to_numpy(), part["value_right"].to_numpy()
+                found = compare(mine, theirs, high_is_good=good)
+                rows.append((model, other, metric, *found, len(part), protocol))
+    return pl.DataFrame(rows, schema=COMPARISONS, orient="row")
