@@ -2,6 +2,8 @@
 
 evaluate(protocol, cases, subjects, judges, output, config, *, report)
     -> output/protocol.json, table.parquet, means.parquet, comparisons.parquet, gallery.json, gallery/
+evaluate_models(models, manifest, shards, source, encoder, output, config, rendering, *, report)
+    -> the same of models in folders, on rendered objects
 
 Every method has a row for every metric and case: a value, or the reason why there is none. An object counts in a mean
 where each of its cases has a value, otherwise in `failed`.
@@ -11,14 +13,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from stages.errors import InputError
-from stages.evaluation.cases import Case, Cases
+from stages.evaluation.cases import Case, Cases, held_out_cases
 from stages.evaluation.config import EvaluationConfig
 from stages.evaluation.gallery import show
 from stages.evaluation.metrics import (
@@ -28,12 +31,17 @@ from stages.evaluation.metrics import (
     Figure,
     Judges,
     likeness_figures,
+    load_judges,
     surface_figures,
     view_figures,
 )
 from stages.evaluation.protocols import Pictures, SingleImage, Text, sealed
 from stages.evaluation.statistics import compare, interval
-from stages.evaluation.subjects import CopyOfInput, Made, MeanImage, Subject
+from stages.evaluation.subjects import CopyOfInput, Made, MeanImage, Model, Subject
+from stages.reconstruction.asset import Reconstructor
+from stages.reconstruction.config import MeshConfig
+from stages.reconstruction.load import load
+from stages.rendering.config import RenderingConfig
 
 TABLE = {
     "model": pl.String,
@@ -111,6 +119,34 @@ def evaluate(
     (output / "protocol.json").write_text(json.dumps(seal, indent=1) + "\n")
     (output / "gallery.json").write_text(json.dumps(gallery, indent=1) + "\n")
     return means
+
+
+def evaluate_models(
+    models: Mapping[str, Path],
+    manifest: Path,
+    shards: Path,
+    source: Path,
+    encoder: Path,
+    output: Path,
+    config: EvaluationConfig,
+    rendering: RenderingConfig,
+    *,
+    report: Report,
+) -> pl.DataFrame:
+    """Evaluate the models in folders (name -> folder) on the objects that the config's protocol asks for; `source`
+    holds `objects.parquet` and the meshes that it names, `encoder` the base encoder."""
+    objects = pl.read_parquet(source / "objects.parquet")
+    cases = held_out_cases(config.protocol, pl.read_parquet(manifest), shards, objects, source, rendering)
+    subjects = [model_of(name, load(folder), config.mesh) for name, folder in models.items()]
+    judges = load_judges(config.judges, encoder)
+    return evaluate(config.protocol, cases, subjects, judges, output, config, report=report)
+
+
+def model_of(name: str, found: Reconstructor, mesh: MeshConfig) -> Model:
+    """A loaded model whose surfaces are drawn as the evaluation wants them; a published one keeps its density."""
+    if mesh.threshold is None and found.kind != "orbitforge":
+        mesh = mesh.model_copy(update={"threshold": found.config.mesh.threshold})
+    return Model(name, replace(found, config=found.config.model_copy(update={"mesh": mesh})))
 
 
 def metrics_of(protocol: SingleImage | Text | Pictures, judges: Judges, *, cost: bool) -> tuple[str, ...]:
