@@ -193,10 +193,10 @@ def _print(
 
 
 def _cell(row: dict[str, Any]) -> str:
-    failed = f", {row['failed']} failed" if row["failed"] else ""
+    failed = f"\n{row['failed']} failed" if row["failed"] else ""
     if row["mean"] is None:
         return f"none{failed}"
-    return f"{row['mean']:.3g} ({row['low']:.3g} to {row['high']:.3g}){failed}"
+    return f"{row['mean']:.4g}\n{row['low']:.3g} to {row['high']:.3g}{failed}"
 
 
 def _differences(comparisons: pl.DataFrame) -> Table:
@@ -204,9 +204,9 @@ def _differences(comparisons: pl.DataFrame) -> Table:
     shown = Table(title=f"against {other}", title_justify="left", box=None, pad_edge=False)
     for column in ("model", "metric"):
         shown.add_column(column, no_wrap=True)
-    for column in ("difference", "better with probability", "objects"):
+    for column in ("difference", "better\nwith probability", "objects"):
         shown.add_column(column, justify="right")
     for row in comparisons.to_dicts():
-        difference = f"{row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g})"
+        difference = f"{row['difference']:+.3g}\n{row['low']:+.2g} to {row['high']:+.2g}"
         shown.add_row(row["model"], row["metric"], difference, f"{row['probability']:.3f}", str(row["objects"]))
     return shown

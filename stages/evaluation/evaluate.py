@@ -12,8 +12,10 @@ where each of its cases has a value, otherwise in `failed`.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,7 +76,10 @@ COMPARISONS = {
     "objects": pl.Int64,
     "protocol": pl.String,
 }
+Row = dict[str, Any]
 Report = Callable[[dict[str, Any]], None]
+MOST = 4
+"""Cases that are looked at together; each holds the memory of one asset's views."""
 
 
 def evaluate(
@@ -86,10 +91,12 @@ def evaluate(
     config: EvaluationConfig,
     *,
     report: Report,
+    workers: int | None = None,
 ) -> pl.DataFrame:
     """Write the files named above for `subjects`, and the baselines where views have a truth; return the means.
 
-    The gallery shows the first subject. Raises InputError when there is no case or no subject.
+    `workers` threads share the cases (by default one a processor, at most MOST) and change no figure. The gallery shows
+    the first subject. Raises InputError when there is no case or no subject.
     """
     if not cases.cases:
         raise InputError(f"protocol {protocol.id} is empty: there is nothing to reconstruct")
@@ -99,17 +106,24 @@ def evaluate(
     names = [subject.name for subject in subjects]
     baselines: list[Subject] = [MeanImage(cases.mean), CopyOfInput()] if isinstance(protocol, SingleImage) else []
     shown = _shown(cases.cases, config.gallery)
-    rows: list[dict[str, Any]] = []
-    gallery: list[dict[str, Any]] = []
+    rows: list[Row] = []
+    gallery: list[Row] = []
     (output / "gallery").mkdir(parents=True, exist_ok=True)
     whole = [*subjects, *baselines]
     for number, subject in enumerate(whole):
-        for case in cases.cases:
+        if config.cost:
+            _made(subject, cases.cases[0])  # what is compiled or read once is no cost of an asset
+
+        def one(case: Case, subject: Subject = subject, first: bool = number == 0) -> tuple[list[Row], Row | None]:
             made = _made(subject, case)
-            rows += _rows(subject.name, case, _figures(made, case, judges), metrics)
-            if number == 0 and case.id in shown:
-                gallery.append(show(case, made, output, shown[case.id]))
-            report({"step": len(rows) // len(metrics), "of": len(whole) * len(cases.cases)})
+            told = _rows(subject.name, case, _figures(made, case, judges), metrics)
+            return told, show(case, made, output, shown[case.id]) if first and case.id in shown else None
+
+        with ThreadPoolExecutor(workers or _processors()) as pool:  # torch and scipy leave Python's lock alone
+            for told, picture in pool.map(one, cases.cases):
+                rows += told
+                gallery += [picture] if picture else []
+                report({"step": len(rows) // len(metrics), "of": len(whole) * len(cases.cases)})
     table = pl.DataFrame(rows, schema=TABLE)
     seal = sealed(protocol, {"data": cases.data, "judges": judges.weights, "cases": len(cases.cases)})
     means = means_of(table, seal["name"])
@@ -161,6 +175,10 @@ def metrics_of(protocol: SingleImage | Text | Pictures, judges: Judges, *, cost:
     return tuple(name for name in METRICS if name in wanted)
 
 
+def _processors() -> int:
+    return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def _shown(cases: Sequence[Case], count: int) -> dict[str, str]:
     """id -> file name of the cases that the gallery shows."""
     some = cases[:: max(1, -(-len(cases) // count))] if count else []
@@ -191,7 +209,7 @@ def _figures(made: Made | str, case: Case, judges: Judges) -> dict[str, Figure] 
     return found | made.cost
 
 
-def _rows(model: str, case: Case, figures: dict[str, Figure] | str, metrics: Sequence[str]) -> list[dict[str, Any]]:
+def _rows(model: str, case: Case, figures: dict[str, Figure] | str, metrics: Sequence[str]) -> list[Row]:
     rows = []
     for metric in metrics:
         figure = figures if isinstance(figures, str) else figures[metric]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Protocol
 
@@ -68,13 +69,14 @@ class Model:
 
     name: str
     reconstructor: Reconstructor
+    _alone: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     @torch.no_grad()
     def show(self, case: Case) -> Made:
         lrm = self.reconstructor.lrm
         device = next(lrm.parameters()).device
         picture = resized(case.picture[None], lrm.config.encoder.image_size)[0]
-        with measured(device) as cost:
+        with self._alone, measured(device) as cost:  # other threads may render: their memory is small
             asset = self.reconstructor.seen_by(picture, case.source)
             points = self._surface(asset, case)
             took = cost()
@@ -123,6 +125,7 @@ class Folder:
     rendering: RenderingConfig
     limits: Limits | None = None
     _reader: Sandbox[..., Mesh] | None = field(default=None, repr=False)
+    _alone: Lock = field(default_factory=Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
@@ -157,10 +160,10 @@ class Folder:
 
     def _mesh(self, file: Path, case: Case) -> Made:
         config = self.rendering.model_copy(update={**UNLIT, "size": case.size, "device": "cpu"})
-        if self._reader is None:
-            self._reader = Sandbox(read_mesh, self.limits).__enter__()
         try:
-            mesh = self._reader(file, config)
+            with self._alone:
+                self._reader = self._reader or Sandbox(read_mesh, self.limits).__enter__()
+                mesh = self._reader(file, config)
         except (MeshError, SandboxError) as error:
             raise InputError(f"{file.name}: {error}") from None
         cameras = case.cameras.relative_to(case.source)
