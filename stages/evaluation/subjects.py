@@ -135,7 +135,9 @@ class Folder:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        return frozenset(p.name for p in self.folder.iterdir() if p.is_dir() or p.suffix.lower() in FORMATS)
+        found = sorted(self.folder.iterdir())
+        meshes = {path.name for path in found if path.suffix.lower() in FORMATS}
+        return frozenset(meshes | {path.name for path in found if path.is_dir() and any(path.glob("*.png"))})
 
     def __enter__(self) -> Folder:
         return self
@@ -152,7 +154,7 @@ class Folder:
             for suffix in FORMATS:
                 if f"{stem}{suffix}" in self.names:
                     return self._mesh(self.folder / f"{stem}{suffix}", case)
-            if stem in self.names and (self.folder / stem).is_dir():
+            if stem in self.names:
                 return Made(
                     self._views(self.folder / stem, case), "views alone, no mesh", dict.fromkeys(COST, ELSEWHERE)
                 )
