@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_jaccard_index
@@ -25,14 +26,15 @@ from models.checkpoints import WEIGHTS, load
 from models.config import EncoderConfig
 from models.encoder import Encoder
 from models.perceptual import Distance, TokenDistance
-from stages.errors import InputError
+from stages.config import WeightsConfig
 from stages.evaluation.config import JudgesConfig
 from stages.evaluation.geometry import Surface, compared
 from stages.hashing import file_md5
 from stages.perceptual import lpips
 from stages.quality.config import FeaturesConfig
-from stages.quality.features import Embed, ImageText, load_embedder
+from stages.quality.features import Embed, Embedder, ImageText, load_embedder
 
+T = TypeVar("T")
 Figure = float | str
 
 
@@ -85,7 +87,7 @@ class Judges:
     """Frozen networks, or the reason why one is missing. `weights` says which, for the protocol's hash."""
 
     distance_name: str
-    distance: Distance
+    distance: Distance | str
     encoder: Embed
     clip: ImageText | str
     dino: Embed | str
@@ -103,27 +105,31 @@ def load_judges(config: JudgesConfig, encoder: Path) -> Judges:
     weights = {"encoder": file_md5(encoder / WEIGHTS)}
     embed = load_embedder(FeaturesConfig.model_validate({}), encoder).dino
 
-    def tried(name: str, load_it: Callable[[], Embed | ImageText]) -> Embed | ImageText | str:
+    def tried(name: str, load_it: Callable[[], T]) -> T | str:
         named = getattr(config, name)
         if named is None:
             return f"no weights: evaluation.judges.{name} names none"
         try:
             found = load_it()
-        except (InputError, FileNotFoundError) as error:
-            return f"no weights: {error}"
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+            return f"no weights: {' '.join(str(error).split())}"
         weights[name] = named.md5
         return found
 
-    def features(**named: object) -> FeaturesConfig:
-        return FeaturesConfig.model_validate(named)
+    def published(**named: WeightsConfig | None) -> Embedder:
+        return load_embedder(FeaturesConfig.model_validate(named), encoder)
 
-    dino = tried("dino", lambda: load_embedder(features(dino=config.dino), encoder).dino)
-    clip = tried("clip", lambda: load_embedder(features(clip=config.clip), encoder).clip or "")  # pyright: ignore
-    name, distance = "feature_distance", TokenDistance(base)
-    if config.lpips:
-        name, distance = "lpips", lpips(config.lpips)  # numbers of two kinds under one protocol would mislead
-        weights["lpips"] = config.lpips.md5
-    return Judges(name, distance, embed, clip, dino, base.config.image_size, weights)  # pyright: ignore
+    # numbers of two kinds under one name would mislead: where LPIPS is asked for, nothing stands in for it
+    named = config.lpips
+    return Judges(
+        "lpips" if named else "feature_distance",
+        tried("lpips", lambda: lpips(named)) if named else TokenDistance(base),
+        embed,
+        tried("clip", lambda: cast(ImageText, published(clip=config.clip).clip)),
+        tried("dino", lambda: published(dino=config.dino).dino),
+        base.config.image_size,
+        weights,
+    )
 
 
 @torch.no_grad()
@@ -149,9 +155,12 @@ def view_figures(made: Views, truth: Views, judges: Judges) -> dict[str, Figure]
         found["ssim"] = f"views of {side} px are smaller than SSIM's window of {_WINDOW}"
     else:
         found["ssim"] = float(structural_similarity_index_measure(made.rgb, truth.rgb, data_range=1.0))  # pyright: ignore
+    distance = judges.distance
     try:
         pairs = zip(made.rgb.split(_AT_ONCE), truth.rgb.split(_AT_ONCE), strict=True)
-        found[judges.distance_name] = float(torch.cat([judges.distance(*pair) for pair in pairs]).mean())
+        found[judges.distance_name] = (
+            distance if isinstance(distance, str) else float(torch.cat([distance(*pair) for pair in pairs]).mean())
+        )
     except (RuntimeError, ValueError) as error:  # LPIPS asks for 16 pixels or more
         found[judges.distance_name] = f"{judges.distance_name} of {side} px: {' '.join(str(error).split())[:120]}"
     return {name: _finite(value) for name, value in found.items()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 import trimesh
@@ -31,6 +32,7 @@ from stages.evaluation.metrics import (
     surface_figures,
     view_figures,
 )
+from stages.hashing import file_md5
 from stages.quality.features import ImageText
 
 
@@ -173,13 +175,35 @@ def test_judges_without_weights_are_reasons(tmp_path: Path) -> None:
     assert judges.distance_name == "feature_distance"
     assert judges.clip == "no weights: evaluation.judges.clip names none"
     gone = {"at": str(tmp_path / "gone"), "md5": "0" * 32}
-    judges = load_judges(JudgesConfig.model_validate({"dino": gone, "clip": gone}), tmp_path)
+    judges = load_judges(JudgesConfig.model_validate({"dino": gone, "clip": gone, "lpips": gone}), tmp_path)
+    assert judges.distance_name == "lpips"
+    assert str(view_figures(random_views(0), random_views(1), judges)["lpips"]).startswith("no weights: ")
     assert str(judges.dino).startswith("no weights: ")
     assert "gone" in str(judges.dino)
     assert set(judges.weights) == {"encoder"}
     figures = likeness_figures(random_views(0).rgb, random_views(1).rgb[0], "a chair", judges)
     assert figures["dino"] == judges.dino
     assert isinstance(figures["encoder_similarity"], float)
+
+
+def test_named_weights_judge(encoder: Path, dino: Path, clip: tuple[Path, str]) -> None:
+    weights, name = clip
+    named = {
+        "dino": {"at": str(dino), "md5": file_md5(dino / "model.safetensors"), "size": 56},
+        "clip": {"at": str(weights), "md5": file_md5(weights), "architecture": name},
+    }
+    judges = load_judges(JudgesConfig.model_validate(named), encoder)
+    assert set(judges.weights) == {"encoder", "dino", "clip"}
+    picture = random_views(1, side=40).rgb[0]
+    found: dict[str, Any] = likeness_figures(picture.expand(2, -1, -1, -1), picture, "a chair", judges)
+    assert found["dino"] == pytest.approx(1, abs=1e-5)
+    assert found["clip_image"] == pytest.approx(1, abs=1e-5)
+    model: Any = open_clip.create_model(name, pretrained=str(weights)).eval()
+    assert not isinstance(judges.clip, str)
+    with torch.no_grad():
+        text = model.encode_text(open_clip.get_tokenizer(name)(["a chair"]), normalize=True)
+    wanted = float(F.cosine_similarity(judges.clip.images(picture[None]), text))
+    assert found["clip_text"] == pytest.approx(wanted, abs=1e-5)
 
 
 def test_time_and_memory_are_those_of_the_block() -> None:
