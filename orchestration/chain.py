@@ -52,6 +52,11 @@ class Part:
     shards: tuple[str, ...] = ()
 
 
+def job_name(group: str, pipeline: Pipeline) -> str:
+    """The job of a group. Dagster gives jobs and assets one set of names, so one that an asset has is lengthened."""
+    return f"{group}_group" if group in {step.name for step in pipeline.steps} else group
+
+
 def groups(pipeline: Pipeline, job: str = "chain") -> list[str]:
     """The groups of a job, each after those that it reads from."""
     steps = {step.name: step for step in pipeline.steps if step.job == job}
@@ -118,7 +123,7 @@ def run_chain(
         for part in plan(pipeline, status(pipeline), job=job, **choice):
             if part.group == group:
                 _refuse_failed_checks(definitions, instance, pipeline, part)
-                _run(definitions, instance, part, tags or {}, announce)
+                _run(definitions, instance, part, job_name(group, pipeline), tags or {}, announce)
                 done.append(part)
     return done
 
@@ -127,13 +132,14 @@ def _run(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
     part: Part,
+    job: str,
     tags: dict[str, str],
     announce: Callable[[Part, str], None],
 ) -> None:
     span = {RANGE_START: part.shards[0], RANGE_END: part.shards[-1]} if part.shards else {}
     run_id = str(uuid4())
     announce(part, run_id)
-    result = definitions.resolve_job_def(part.group).execute_in_process(
+    result = definitions.resolve_job_def(job).execute_in_process(
         instance=instance,
         run_id=run_id,
         asset_selection=[dg.AssetKey(asset) for asset in part.assets],

@@ -6,7 +6,7 @@ import dagster as dg
 
 from orchestration import pipeline
 from orchestration.assets.declare import OWNERS
-from orchestration.chain import run_chain
+from orchestration.chain import job_name, run_chain
 from orchestration.resources.runs import free_dead_runs
 
 if TYPE_CHECKING:
@@ -18,10 +18,11 @@ RETRY_DEAD = {"dagster/max_retries": "2"}
 
 def group_jobs() -> "list[UnresolvedAssetJobDefinition]":
     """One job for each group; launch it over a range of shards where it has partitions."""
-    names = dict.fromkeys(step.group for step in pipeline.current().steps)
+    here = pipeline.current()
+    names = dict.fromkeys(step.group for step in here.steps)
     return [
         dg.define_asset_job(
-            name,
+            job_name(name, here),
             selection=dg.AssetSelection.groups(name),
             description=f"Everything in the group {name}.",
             # light steps share one process: the imports alone cost seconds each

@@ -126,6 +126,32 @@ def loss_curves(work: Work) -> None:
             table(work, once, f"{name}_figures")
 
 
+def evaluation(work: Work) -> None:
+    """Means with their intervals, what failed and why, and the gallery as one sheet."""
+    means, rows = (pl.read_parquet(work.output / f"{name}.parquet") for name in ("means", "table"))
+    table(work, wide(means), "means")
+    missing = rows.drop_nulls("reason").group_by("model", "metric", "reason").len("objects")
+    if len(missing):
+        table(work, missing.sort("model", "metric"), "without_a_value")
+    pictures = [Image.open(file) for file in sorted((work.output / "gallery").glob("*.png"))]
+    if pictures:
+        sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+        top = 0
+        for picture in pictures:
+            sheet.paste(picture, (0, top))
+            top += picture.height
+        sheet.save(_folder(work) / "gallery.png")
+
+
+def wide(means: pl.DataFrame) -> pl.DataFrame:
+    """A row a model, a column a metric that any of them has: mean (low to high), and how many objects failed."""
+    told = pl.format("{} ({} to {})", *(pl.col(name).round_sig_figs(3) for name in ("mean", "low", "high")))
+    failed = pl.when((pl.col("failed") > 0) & (pl.col("objects") > 0)).then(pl.format(", {} failed", "failed"))
+    cell = told + failed.otherwise(pl.lit(""))
+    rows = means.filter(pl.col("mean").is_not_null().any().over("metric"))
+    return rows.select("model", "metric", cell=cell).pivot("metric", index="model", values="cell")
+
+
 def table(work: Work, rows: pl.DataFrame, name: str) -> None:
     """A Markdown table, at most 50 rows."""
     heading = f"**{name.replace('_', ' ')}**\n\n"

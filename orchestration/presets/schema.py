@@ -14,6 +14,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
+from stages.evaluation.config import EvaluationConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
@@ -73,6 +74,7 @@ class Preset(BaseModel):
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
     scaling: ScalingConfig = ScalingConfig.model_validate({})
+    evaluation: EvaluationConfig = EvaluationConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})
     engine: EngineConfig = EngineConfig.model_validate({})
 

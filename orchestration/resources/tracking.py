@@ -176,6 +176,22 @@ class Tracking(dg.ConfigurableResource):
             client.set_tag(run_id, "mlflow.note.content", described)
         return str(version.version)
 
+    def describe(self, name: str, md5: str, run_id: str | None, figures: Mapping[str, float]) -> None:
+        """Write figures to the version of model `name` that has this DVC md5, as tags, and to the run, as metrics; what
+        this MLflow does not know is left out."""
+        client = self.client()
+        if found := self._version(client, name, md5):
+            for key, value in figures.items():
+                client.set_model_version_tag(name, found.version, key, f"{value:.6g}")
+        if run_id and _knows(client, run_id):
+            self.log_curve(run_id, [(0, key, value) for key, value in figures.items()])
+
+    def log_table(self, run_id: str, text: str, name: str) -> None:
+        """Show a Markdown table beside the run, in the place of an older one of that name."""
+        client = self.client()
+        if _knows(client, run_id):
+            client.log_text(run_id, text, name)
+
     def promote(self, name: str, version: str, alias: str, tags: Mapping[str, str]) -> None:
         """Point the alias to the version and say on it who did so. Raises OrbitforgeError when there is no such one."""
         from mlflow.exceptions import MlflowException

@@ -1,6 +1,8 @@
-"""Reconstructed surfaces against true ones: Chamfer distance and F-score, in a world where objects are 1.6 long.
+"""Reconstructed surfaces against true ones: Chamfer distance, F-score and normal consistency, in a world where objects
+are 1.6 long.
 
 held_out_surfaces(objects, meshes, rendering, ids) -> points on the true surface of each orbit's object
+compared(made, truth) -> all figures of two surfaces
 geometry(model, orbits, protocol, surfaces, config) -> id, object, chamfer, f_score; null where there is no mesh
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -35,6 +38,48 @@ FIGURES = ("chamfer", "f_score")
 Points = Float[np.ndarray, "p 3"]
 
 
+class Surface(NamedTuple):
+    """Points spread evenly over a surface, and its unit normals there."""
+
+    points: Points
+    normals: Points
+
+
+def compared(made: Surface, truth: Surface, near: float = NEAR) -> dict[str, float]:
+    """chamfer, f_score and normal_consistency, by the two nearest-neighbour searches that they share."""
+    there, at = _nearest(made.points, truth.points)
+    back, of = _nearest(truth.points, made.points)
+    return {
+        "chamfer": float(there.mean() + back.mean()) / 2,
+        "f_score": _harmonic(float((there < near).mean()), float((back < near).mean())),
+        "normal_consistency": (_alike(made.normals, truth.normals[at]) + _alike(truth.normals, made.normals[of])) / 2,
+    }
+
+
+def normal_consistency(first: Surface, second: Surface) -> float:
+    """The mean cosine, its sign left out, between the normal of a point of either surface and that of the nearest one
+    of the other, averaged over both directions. Signs tell nothing: collected meshes are not oriented."""
+    return compared(first, second)["normal_consistency"]
+
+
+def surface(mesh: trimesh.Trimesh, count: int, seed: int) -> Surface:
+    points, faces = trimesh.sample.sample_surface(mesh, count, seed=seed)[:2]
+    return Surface(np.asarray(points), np.asarray(mesh.face_normals[faces]))
+
+
+def _alike(first: Points, second: Points) -> float:
+    return float(np.abs((first * second).sum(1)).mean())
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _nearest(first: Points, second: Points) -> tuple[np.ndarray, np.ndarray]:
+    distance, place = KDTree(second).query(first)
+    return np.asarray(distance), np.asarray(place)
+
+
 def chamfer(first: Points, second: Points) -> float:
     """The mean distance from a point of either set to the other set, averaged over both directions."""
     there, back = _distances(first, second)
@@ -44,11 +89,11 @@ def chamfer(first: Points, second: Points) -> float:
 def f_score(made: Points, truth: Points, near: float = NEAR) -> float:
     """Harmonic mean of the shares of `made` that lie near the truth, and of the truth that lie near `made`."""
     precision, recall = (float((distance < near).mean()) for distance in _distances(made, truth))
-    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    return _harmonic(precision, recall)
 
 
 def _distances(first: Points, second: Points) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(KDTree(second).query(first)[0]), np.asarray(KDTree(first).query(second)[0])
+    return _nearest(first, second)[0], _nearest(second, first)[0]
 
 
 def surface_points(mesh: trimesh.Trimesh, count: int, seed: int) -> Points:

@@ -40,6 +40,7 @@ SNAPSHOT = {
         "base_models corpus_manifest elevation_estimator prompts quality_classifier rendered_manifest",
     ),
     "scaling_trends": ("scaling", None, "scaling_points"),
+    "evaluation": ("evaluation", None, "base_models lrm_finetuned lrm_pretrained rendered_manifest source_objects"),
 }
 CHECKED = {
     ("rendered_views", "every_sample_accounted_for"),
@@ -52,6 +53,7 @@ CHECKED = {
     ("elevation_estimator", "loss_is_finite"),
     ("lrm_pretrained", "loss_is_finite"),
     ("lrm_finetuned", "loss_is_finite"),
+    ("evaluation", "every_object_has_every_metric"),
 }
 
 
@@ -90,7 +92,8 @@ def test_blocking_checks_stand_where_bad_data_would_spread():
 
 def test_there_is_a_job_for_each_group_and_one_for_the_chain():
     jobs = {job.name for job in defs.resolve_all_job_defs()} - {"__ASSET_JOB"}
-    assert jobs == {"chain"} | {group for group, _, _ in SNAPSHOT.values()} - {"sources"}
+    groups = {group for group, _, _ in SNAPSHOT.values()} - {"sources"}
+    assert jobs == {"chain", "evaluation_group"} | groups - {"evaluation"}
 
 
 def test_a_group_has_at_most_one_set_of_partitions():

@@ -1,4 +1,4 @@
-"""From an image or a sentence to a 3D asset: reconstruct and generate."""
+"""From an image or a sentence to a 3D asset: reconstruct and generate; and how good that is: evaluate."""
 
 from __future__ import annotations
 
@@ -148,4 +148,38 @@ def generate(
         kind=kind,
         device=device,
         changes=_asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up),
+    )
+
+
+@commands.command()
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="An asset (lrm_finetuned), a checkpoint, ours or published, mlflow:NAME@ALIAS, or a folder that any "
+            "model filled: <object>.glb, .obj, .ply, or <object>/<view>.png with alpha.",
+        ),
+    ],
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="held-out, text, pictures, a .yaml, or a folder of pictures; default the preset's."),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="A model that the others are compared with, pair by pair.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A new folder for tables, comparisons and gallery.")
+    ] = None,
+    kind: KindOption = None,
+    device: DeviceOption = "cpu",
+    as_json: JsonOption = False,
+    preset: PresetOption = None,
+) -> None:
+    """Measure models on held-out objects, prompts or pictures: means with intervals, and what failed and why."""
+    prepare(preset)
+    from orchestration.cli.evaluate import evaluate_command
+
+    evaluate_command(
+        models, protocol=protocol, against=against, output=output, kind=kind, device=device, as_json=as_json
     )
