@@ -616,3 +616,24 @@ def test_without_webgl_or_scripts_pictures_and_words_stay(
         assert tab.locator(".viewer canvas").count() == 0
         assert tab.locator("article img").first.is_visible()
         assert "14.1 dB" in tab.inner_text(".tiles")
+
+
+def test_dagster_links_the_page_from_the_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import dagster as dg
+
+    from orchestration.cli import report
+
+    def page(output: Path) -> Path:
+        output.write_text("<html>")
+        return output
+
+    (tmp_path / "data" / "tiny" / "evaluation").mkdir(parents=True)
+    monkeypatch.setattr(report, "write", page)
+    monkeypatch.setattr(report.paths, "data", lambda: tmp_path / "data")
+    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")
+    with dg.instance_for_test() as instance:
+        monkeypatch.setattr("orchestration.home.open_instance", lambda: instance)
+        report.report_command(tmp_path / "report.html")
+        (seen,) = instance.fetch_observations(dg.AssetKey("evaluation"), limit=5).records
+    assert seen.asset_observation is not None
+    assert seen.asset_observation.metadata["report"].value == str(tmp_path / "report.html")
