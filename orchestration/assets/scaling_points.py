@@ -29,7 +29,7 @@ STEP = Step(
         *(f"finetune.{part}" for part in ("training", "draws", "losses", "train_encoder", "protocol")),
         *("corpus", "rendering", "quality"),
     ),
-    code=("stages.scaling.train", "stages.scaling.remake"),
+    code=("stages.scaling.points", "stages.scaling.remake", "stages.scaling.train"),
     group="scaling",
     kind="shards",
     shards="points",
