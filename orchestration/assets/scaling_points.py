@@ -8,7 +8,7 @@ import polars as pl
 from orchestration.artifacts import materialise
 from orchestration.assets.declare import DEVICE, Events, declared
 from orchestration.assets.previews import loss_curves
-from orchestration.steps import Step, Work
+from orchestration.steps import POINTS, Step, Work
 from orchestration.versions import asset_seed
 
 STEP = Step(
@@ -32,7 +32,7 @@ STEP = Step(
     code=("stages.scaling.points", "stages.scaling.remake", "stages.scaling.train"),
     group="scaling",
     kind="shards",
-    shards="points",
+    shards=POINTS,
     job="study",
     models=True,
 )

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from orchestration import paths, pipeline
 from orchestration.lineage.current import Current
+from orchestration.lineage.licences import asks_for_credit
 from orchestration.lineage.record import OBJECT, record
-
-TRAIN = "train"
-FREE = ("CC0-1.0", "PDDL-1.0")
-"""Licences that ask for no credit."""
+from stages.objects.splits import TRAIN
 
 
 def credits_of(model: Path) -> list[str]:
@@ -23,7 +21,7 @@ def credits_of(model: Path) -> list[str]:
         return []
     owed: dict[str, dict[str, int]] = {}
     for each in record(current, current.rows_of_ids([newest.row])[0]).inputs:
-        if each.kind == OBJECT and each.role == TRAIN and each.licence not in FREE:
+        if each.kind == OBJECT and each.role == TRAIN and asks_for_credit(each.licence):
             makers = owed.setdefault(each.licence or "no licence", {})
             makers[each.creator or "nobody named"] = makers.get(each.creator or "nobody named", 0) + 1
     return [

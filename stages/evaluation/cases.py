@@ -8,27 +8,27 @@ picture_cases(protocol) -> cases of the pictures in a folder
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
-import trimesh
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from models.camera import Camera
 from stages.errors import InputError
-from stages.evaluation.geometry import POINTS, Surface, surface
+from stages.evaluation.geometry import Surface, true_surface
+from stages.evaluation.held_out import nearest_view
 from stages.evaluation.metrics import Views
 from stages.evaluation.protocols import Pictures, SingleImage, Text
 from stages.hashing import file_md5
+from stages.reconstruction.data import on_white
 from stages.reconstruction.picture import Picture, object_picture, read_picture
 from stages.rendering.config import RenderingConfig
-from stages.rendering.mesh import MeshError, load_mesh
-from stages.seeds import sample_seed
+from stages.rendering.mesh import MeshError
 from stages.shards import Sample, read_shard
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -110,38 +110,29 @@ class _Mean:
     """The mean of training views at each azimuth, kept as one sum."""
 
     def __init__(self) -> None:
-        self.sum: Float[np.ndarray, "v h w 4"] | None = None
+        self.sum: Float[Tensor, "v 4 h w"] | None = None
         self.count = 0
 
     def add(self, views: UInt8[np.ndarray, "v h w 4"]) -> None:
-        rgb, alpha = on_white(views)
-        whole = np.concatenate((rgb.astype(np.float64), alpha[..., None]), -1)
+        rgb, alpha = on_white(torch.from_numpy(views))
+        whole = torch.cat((rgb, alpha[:, None]), 1).double()
         if self.sum is None or self.sum.shape == whole.shape:
             self.sum = whole if self.sum is None else self.sum + whole
             self.count += 1
 
     def of(self, case: Case) -> Views | None:
         """At the case's target views; None where training views are of another size."""
-        if self.sum is None or self.sum.shape[1] != case.size or len(self.sum) <= max(case.views):
+        if self.sum is None or self.sum.shape[-1] != case.size or len(self.sum) <= max(case.views):
             return None
-        mean = torch.from_numpy(self.sum[list(case.views)] / self.count / 255).float()
-        return Views(mean[..., :3].movedim(-1, 1), mean[..., 3])
-
-
-def on_white(views: UInt8[np.ndarray, "v h w 4"]) -> tuple[UInt8[np.ndarray, "v h w 3"], UInt8[np.ndarray, "v h w"]]:
-    """RGB on white and coverage, rounded to bytes as trainings read them."""
-    share = views[..., 3:].astype(np.float32) / 255
-    rgb = (views[..., :3] * share + 255 * (1 - share) + 0.5).astype(np.uint8)
-    return rgb, views[..., 3]
+        mean = (self.sum[list(case.views)] / self.count / 255).float()
+        return Views(mean[:, :3], mean[:, 3])
 
 
 def _rendered(sample: Sample, protocol: SingleImage, surfaces: dict[str, Surface | str]) -> Case:
     cameras, count = sample.cameras, len(sample.views)
-    azimuth = torch.rad2deg(torch.atan2(cameras.pose[:, 1, 3], cameras.pose[:, 0, 3]))
-    view = int(((azimuth - protocol.input_azimuth + 180) % 360 - 180).abs().argmin())
+    view = nearest_view(cameras, protocol.input_azimuth)
     targets = tuple((view + step) % count for step in range(protocol.every, count, protocol.every))
-    rgb, alpha = (torch.from_numpy(part).float() / 255 for part in on_white(sample.views))
-    rgb = rgb.movedim(-1, 1)
+    rgb, alpha = (part.float() / 255 for part in on_white(torch.from_numpy(sample.views)))
     name, meta, some = str(sample.meta["object"]), sample.meta, list(targets)
     return Case(
         id=sample.id,
@@ -161,13 +152,10 @@ def _rendered(sample: Sample, protocol: SingleImage, surfaces: dict[str, Surface
 
 
 def _true_surface(file: Path, rendering: RenderingConfig, name: str) -> Surface | str:
-    """Placed as it was rendered."""
     try:
-        mesh = load_mesh(file, rendering)
+        return true_surface(file, rendering, name)
     except MeshError as error:
         return f"no true surface: {error}"
-    whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    return surface(whole, POINTS, sample_seed(0, name) % 2**32)
 
 
 def text_cases(protocol: Text, paint: Callable[[str, int], Picture]) -> Cases:
@@ -231,7 +219,3 @@ def _shown(protocol: Text | Pictures, id_: str, name: str, caption: str, picture
         caption=caption,
         fault=fault,
     )
-
-
-def objects_of(cases: Sequence[Case]) -> list[str]:
-    return sorted({case.object for case in cases})

@@ -49,11 +49,8 @@ def compared(made: Surface, truth: Surface, near: float = NEAR) -> dict[str, flo
     """chamfer, f_score and normal_consistency, by the two nearest-neighbour searches that they share."""
     there, at = _nearest(made.points, truth.points)
     back, of = _nearest(truth.points, made.points)
-    return {
-        "chamfer": float(there.mean() + back.mean()) / 2,
-        "f_score": _harmonic(float((there < near).mean()), float((back < near).mean())),
-        "normal_consistency": (_alike(made.normals, truth.normals[at]) + _alike(truth.normals, made.normals[of])) / 2,
-    }
+    consistency = (_alike(made.normals, truth.normals[at]) + _alike(truth.normals, made.normals[of])) / 2
+    return {"chamfer": _mean(there, back), "f_score": _within(there, back, near), "normal_consistency": consistency}
 
 
 def normal_consistency(first: Surface, second: Surface) -> float:
@@ -71,7 +68,12 @@ def _alike(first: Points, second: Points) -> float:
     return float(np.abs((first * second).sum(1)).mean())
 
 
-def _harmonic(precision: float, recall: float) -> float:
+def _mean(there: np.ndarray, back: np.ndarray) -> float:
+    return float(there.mean() + back.mean()) / 2
+
+
+def _within(there: np.ndarray, back: np.ndarray, near: float) -> float:
+    precision, recall = float((there < near).mean()), float((back < near).mean())
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
@@ -82,23 +84,30 @@ def _nearest(first: Points, second: Points) -> tuple[np.ndarray, np.ndarray]:
 
 def chamfer(first: Points, second: Points) -> float:
     """The mean distance from a point of either set to the other set, averaged over both directions."""
-    there, back = _distances(first, second)
-    return float(there.mean() + back.mean()) / 2
+    return _mean(*_distances(first, second))
 
 
 def f_score(made: Points, truth: Points, near: float = NEAR) -> float:
     """Harmonic mean of the shares of `made` that lie near the truth, and of the truth that lie near `made`."""
-    precision, recall = (float((distance < near).mean()) for distance in _distances(made, truth))
-    return _harmonic(precision, recall)
+    return _within(*_distances(made, truth), near)
 
 
 def _distances(first: Points, second: Points) -> tuple[np.ndarray, np.ndarray]:
     return _nearest(first, second)[0], _nearest(second, first)[0]
 
 
-def surface_points(mesh: trimesh.Trimesh, count: int, seed: int) -> Points:
-    """Points spread evenly over the area of a mesh."""
-    return np.asarray(trimesh.sample.sample_surface(mesh, count, seed=seed)[0])
+def true_surface(file: Path, rendering: RenderingConfig, name: str) -> Surface:
+    """Of the object `name`, placed as it is rendered. Raises MeshError."""
+    mesh = load_mesh(file, rendering)
+    whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    return surface(whole, POINTS, sample_seed(0, name) % 2**32)
+
+
+def placed(made: Surface, source: Camera) -> Surface:
+    """From the world in which the input camera stands at azimuth 0 to the camera's own."""
+    own = source.relative_to(source)
+    back = (source.pose @ own.pose.inverse()).double().numpy()
+    return Surface(made.points @ back[:3, :3].T + back[:3, 3], made.normals @ back[:3, :3].T)
 
 
 def held_out_surfaces(
@@ -106,12 +115,8 @@ def held_out_surfaces(
 ) -> dict[str, Points]:
     """Points on the true surfaces of the objects of orbits, placed as they are rendered; `file` is below `meshes`."""
     files = dict(objects.select("id", "file").iter_rows())
-    surfaces = {}
-    for name in sorted({object_of(id_) for id_ in ids} & files.keys()):
-        mesh = load_mesh(meshes / files[name], rendering)
-        whole = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-        surfaces[name] = surface_points(whole, POINTS, sample_seed(0, name) % 2**32)
-    return surfaces
+    names = sorted({object_of(id_) for id_ in ids} & files.keys())
+    return {name: true_surface(meshes / files[name], rendering, name).points for name in names}
 
 
 def geometry(
@@ -129,7 +134,8 @@ def geometry(
         if (truth := surfaces.get(object_of(id_))) is None:
             continue
         made = None if model is None else _points(model, orbits, row, view, config)
-        found = (None, None) if made is None else (chamfer(made, truth), f_score(made, truth))
+        apart = None if made is None else _distances(made, truth)
+        found = (None, None) if apart is None else (_mean(*apart), _within(*apart, NEAR))
         rows.append({"id": id_, "object": object_of(id_), **dict(zip(FIGURES, found, strict=True))})
     schema = {"id": pl.String, "object": pl.String, **dict.fromkeys(FIGURES, pl.Float64)}
     return pl.DataFrame(rows, schema=schema)
@@ -144,6 +150,4 @@ def _points(model: LRM, orbits: Orbits, row: int, view: int, config: MeshConfig)
         mesh = extract_surface(model, model.field(planes), planes.box, config)
     except InputError:
         return None
-    back = (camera.pose @ own.pose.inverse()).double().numpy()  # from the input camera's world to the truth's
-    points = surface_points(mesh, POINTS, sample_seed(1, orbits.ids[row]) % 2**32)
-    return points @ back[:3, :3].T + back[:3, 3]
+    return placed(surface(mesh, POINTS, sample_seed(1, orbits.ids[row]) % 2**32), camera).points

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -22,6 +21,7 @@ from torch import Tensor
 from models.camera import Camera
 from models.lrm import LRM
 from models.perceptual import Distance
+from stages.evaluation import statistics
 from stages.reconstruction.config import ProtocolConfig
 from stages.reconstruction.data import Orbits
 from stages.video.sheets import save_sheet
@@ -41,9 +41,13 @@ class Predictions:
 
 def input_view(orbits: Orbits, protocol: ProtocolConfig) -> int:
     """The view whose camera stands nearest to the protocol's azimuth; orbits share their azimuths."""
-    position = orbits.cameras.pose[0, :, :2, 3]
-    azimuth = torch.rad2deg(torch.atan2(position[:, 1], position[:, 0]))
-    away = (azimuth - protocol.input_azimuth + 180) % 360 - 180
+    return nearest_view(orbits.cameras[0], protocol.input_azimuth)
+
+
+def nearest_view(cameras: Camera, azimuth: float) -> int:
+    """The one of `cameras` [v] that stands nearest to `azimuth` degrees."""
+    position = cameras.pose[:, :2, 3]
+    away = (torch.rad2deg(torch.atan2(position[:, 1], position[:, 0])) - azimuth + 180) % 360 - 180
     return int(away.abs().argmin())
 
 
@@ -148,13 +152,10 @@ def save_figures(
     return {f"{method}/{name}": value["mean"] for method, part in summary.items() for name, value in part.items()}
 
 
-def interval(table: pl.DataFrame, name: str, draws: int = 1000) -> dict[str, float]:
+def interval(table: pl.DataFrame, name: str) -> dict[str, float]:
     """Mean over the objects that have a value, its 95 % bootstrap interval, and how many they are."""
     values = table.group_by("object").agg(pl.col(name).mean()).sort("object")[name].drop_nulls().to_numpy()
-    rng = np.random.default_rng(0)
-    means = rng.choice(values, (draws, len(values))).mean(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return {"mean": float(values.mean()), "low": float(low), "high": float(high), "objects": len(values)}
+    return {**statistics.interval(values)._asdict(), "objects": len(values)}
 
 
 def protocol_id(protocol: ProtocolConfig) -> str:

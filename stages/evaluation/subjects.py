@@ -21,10 +21,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from models.camera import Camera
 from stages.errors import InputError
 from stages.evaluation.cases import Case
-from stages.evaluation.geometry import POINTS, Surface, surface
+from stages.evaluation.geometry import POINTS, Surface, placed, surface
 from stages.evaluation.metrics import COST, Figure, Views, measured, resized
 from stages.reconstruction.asset import Asset, Reconstructor
 from stages.reconstruction.mesh import extract_surface
@@ -101,13 +100,6 @@ class Model:
             return str(error)
         found = surface(mesh, POINTS, sample_seed(1, case.id) % 2**32)
         return placed(found, case.source)
-
-
-def placed(made: Surface, source: Camera) -> Surface:
-    """From the world in which the input camera stands at azimuth 0 to the camera's own."""
-    own = source.relative_to(source)
-    back = (source.pose @ own.pose.inverse()).double().numpy()
-    return Surface(made.points @ back[:3, :3].T + back[:3, 3], made.normals @ back[:3, :3].T)
 
 
 @dataclass

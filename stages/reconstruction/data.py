@@ -95,11 +95,16 @@ def synthetic_orbits(rows: pl.DataFrame, clips: Path, masks: Path, radius: float
 
 
 def _orbits(views: list[UInt8[np.ndarray, "v h w 4"]], numbers: Float[Tensor, "n v 16"], ids: list[str]) -> Orbits:
-    rgba = torch.from_numpy(np.stack(views))
+    rgb, alpha = on_white(torch.from_numpy(np.stack(views)))
+    return Orbits(rgb.contiguous(), alpha.contiguous(), Camera.from_numbers(numbers), tuple(ids))
+
+
+def on_white(rgba: UInt8[Tensor, "*v h w 4"]) -> tuple[UInt8[Tensor, "*v 3 h w"], UInt8[Tensor, "*v h w"]]:
+    """RGB on white, rounded to bytes, and coverage."""
     alpha = rgba[..., 3]
     share = alpha[..., None].float() / 255
     rgb = (rgba[..., :3] * share + 255 * (1 - share) + 0.5).to(torch.uint8)
-    return Orbits(rgb.movedim(-1, 2).contiguous(), alpha.contiguous(), Camera.from_numbers(numbers), tuple(ids))
+    return rgb.movedim(-1, -3), alpha
 
 
 def draw_rays(

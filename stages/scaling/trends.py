@@ -63,9 +63,8 @@ def _measured(points: Path, grid: GridConfig) -> pl.DataFrame:
 def _points(measured: pl.DataFrame, protocol: str, steps: int) -> pl.DataFrame:
     keys = ["experiment", "point", "label", "x", "seed", "metric"]
     rows = [
-        {**dict(zip(keys, values, strict=True)), **interval(part.rename({"value": name}), name)}
+        {**dict(zip(keys, values, strict=True)), **interval(part, "value")}
         for values, part in measured.group_by(keys, maintain_order=True)
-        for name in [str(values[-1])]
     ]
     return pl.DataFrame(rows, schema_overrides={"x": pl.Float64}).with_columns(
         protocol=pl.lit(protocol), steps=pl.lit(steps, pl.Int64)

@@ -20,7 +20,7 @@ from models.config import EncoderConfig
 from models.encoder import Encoder
 from models.perceptual import TokenDistance
 from models.triplane import Triplane
-from stages.evaluation.geometry import chamfer, f_score, geometry, held_out_surfaces, surface_points
+from stages.evaluation.geometry import chamfer, f_score, geometry, held_out_surfaces, surface
 from stages.evaluation.held_out import figures
 from stages.reconstruction.config import MeshConfig, ProtocolConfig
 from stages.reconstruction.data import Orbits
@@ -45,7 +45,7 @@ def test_figures_agree_with_all_pairs(n: int, m: int, seed: int, near: float) ->
 
 
 def test_two_balls_are_as_far_apart_as_their_radii() -> None:
-    small, large = (surface_points(trimesh.creation.icosphere(4, radius), 5000, 0) for radius in (0.5, 0.6))
+    small, large = (surface(trimesh.creation.icosphere(4, radius), 5000, 0).points for radius in (0.5, 0.6))
     assert chamfer(small, large) == pytest.approx(0.1, abs=0.01)
     assert f_score(small, large, 0.09) == 0
     assert f_score(small, large, 0.12) > 0.99
@@ -75,7 +75,7 @@ def ring(views: int = 8) -> Orbits:
 def test_a_surface_is_compared_in_the_world_of_the_truth(azimuth: float) -> None:
     turn = np.radians(azimuth)
     centre = np.array([0.4 * np.cos(turn) - 0.3 * np.sin(turn), 0.4 * np.sin(turn) + 0.3 * np.cos(turn), 0.2])
-    truth = surface_points(trimesh.creation.icosphere(3, 0.2), 3000, 0) + centre
+    truth = surface(trimesh.creation.icosphere(3, 0.2), 3000, 0).points + centre
     config = MeshConfig.model_validate({"grid": 48, "threshold": 1.0, "faces": None})
     protocol = PROTOCOL.model_copy(update={"input_azimuth": azimuth})
     model: Any = Lump()
