@@ -17,7 +17,9 @@ import polars as pl
 
 from orchestration import paths, pipeline
 from orchestration.errors import OrbitforgeError
+from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MADE, OBSERVED, Ledger, Row
+from orchestration.lineage.record import closure
 from orchestration.resources.store import object_path
 
 SHIPPED = ("source", "human_labels", "base_models", "ledger")
@@ -54,28 +56,23 @@ def shipped_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """The newest row of each artifact that ships, the rows of what it was made of, and all above the example's."""
     ships = [step.name for step in pipeline.current().steps if step.job == "base"]
     made = rows.filter(pl.col("asset").is_in(ships) & (pl.col("kind") == MADE)).unique("folder", keep="last")
-    return rows.filter(pl.col("id").is_in([*made["id"], *_read(made), *_example(rows)["id"]]))
+    read = made["inputs"].explode().struct.field("row") if len(made) else pl.Series([], dtype=pl.String)
+    example = [row.id for row in _example(Current(pipeline.current()))]
+    return rows.filter(pl.col("id").is_in([*made["id"], *read.drop_nulls(), *example]))
 
 
-def _read(rows: pl.DataFrame) -> list[str]:
-    """The ids of what some rows were made of."""
-    return rows["inputs"].explode().struct.field("row").drop_nulls().to_list() if len(rows) else []
-
-
-def _example(rows: pl.DataFrame) -> pl.DataFrame:
+def _example(current: Current) -> list[Row]:
     """The newest row of the example and every row above it."""
-    found = rows.filter((pl.col("folder") == EXAMPLE) & (pl.col("kind") == MADE)).tail(1)
-    while len(more := rows.filter(pl.col("id").is_in([*found["id"], *_read(found)]))) > len(found):
-        found = more
-    return found
+    newest = current.everything.get(EXAMPLE)
+    row = newest and current.row_of_id(newest.row)
+    return current.rows_of_ids(closure(current, row)["id"]) if row else []
 
 
 def _keep_provenance() -> None:
     """Put the source tables above the example into data/, out of the cache."""
     folder = paths.data() / PROVENANCE
-    for record in _example(Ledger().read()).filter(pl.col("kind") == OBSERVED).to_dicts():
-        row = Row.of(record)
-        for file in row.files:
+    for row in _example(Current(pipeline.current())):
+        for file in row.files if row.kind == OBSERVED else ():
             if file.path.endswith(".parquet") and "/" not in file.path:
                 folder.mkdir(exist_ok=True)
                 shutil.copy(object_path(file.md5), folder / f"{row.asset}-{row.shard or 'all'}-{file.path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 
 from orchestration import paths
@@ -19,10 +21,12 @@ def fetch_sample(console: Console) -> None:
         return
     unfinished = paths.work() / "fetching-sample"
     missing = [name for name in SHIPPED if unfinished.exists() or not (paths.data() / name).is_dir()]
+    known = recorded()
     # a pointer that came with git names a list that this cache may not have yet, and DVC cannot add to it then
-    if not missing and not recorded():
+    if not missing and not known:
         pull(["data/source"], REMOTE, place=False)
-    missing += [name for name in (EXAMPLE, PROVENANCE) if _named(name) and not (paths.data() / name).is_dir()]
+        known = recorded()
+    missing += [name for name in (EXAMPLE, PROVENANCE) if _names(known, name) and not (paths.data() / name).is_dir()]
     if not missing:
         return
     with plain_errors("fetching the sample data"):
@@ -32,12 +36,14 @@ def fetch_sample(console: Console) -> None:
             console.print(f"fetching the sample data from the DVC remote {REMOTE!r}")
             pull(["data/source"], REMOTE)
         # only now the list of what data.dvc names is sure to be in the cache
-        rest = [name for name in dict.fromkeys((*missing, EXAMPLE, PROVENANCE)) if name != "source" and _named(name)]
+        known = recorded()
+        asked = dict.fromkeys((*missing, EXAMPLE, PROVENANCE))
+        rest = [name for name in asked if name != "source" and _names(known, name)]
         if rest:
             pull([f"data/{name}" for name in rest], REMOTE)
         unfinished.unlink()
 
 
-def _named(name: str) -> bool:
-    """Whether `data.dvc` names files below data/<name>/; false as long as the cache lacks its list."""
-    return any(path.startswith(f"{name}/") for path in recorded())
+def _names(known: Mapping[str, str], name: str) -> bool:
+    """Whether `data.dvc` names files below data/<name>/."""
+    return any(path.startswith(f"{name}/") for path in known)

@@ -11,34 +11,11 @@ from typing import Any
 import polars as pl
 
 from orchestration.errors import OrbitforgeError
+from stages.evaluation.tables import COMPARISONS, MEANS, TABLE
+from stages.scaling.tables import FITS, PLACES
 
 EVALUATION, TRENDS = "evaluation", "scaling_trends"
 SIZE_OF_CORPUS = "synthetic size"
-
-_TEXT, _NUMBER, _COUNT = pl.String(), pl.Float64(), pl.Int64()
-_VALUES = {"model": _TEXT, "object": _TEXT, "id": _TEXT, "metric": _TEXT, "value": _NUMBER, "reason": _TEXT}
-_INTERVAL = {"low": _NUMBER, "high": _NUMBER}
-_MEANS = (
-    {"model": _TEXT, "metric": _TEXT, "unit": _TEXT, "high_is_good": pl.Boolean(), "mean": _NUMBER}
-    | _INTERVAL
-    | {"objects": _COUNT, "failed": _COUNT, "protocol": _TEXT}
-)
-_COMPARISONS = (
-    {"model": _TEXT, "against": _TEXT, "metric": _TEXT, "difference": _NUMBER}
-    | _INTERVAL
-    | {"probability": _NUMBER, "objects": _COUNT, "protocol": _TEXT}
-)
-_POINTS = (
-    {"experiment": _TEXT, "point": _TEXT, "label": _TEXT, "x": _NUMBER, "seed": _COUNT, "metric": _TEXT}
-    | {"mean": _NUMBER}
-    | _INTERVAL
-    | {"protocol": _TEXT, "steps": _COUNT}
-)
-_FITS = (
-    {"experiment": _TEXT, "metric": _TEXT, "slope": _NUMBER}
-    | _INTERVAL
-    | {"spearman": _NUMBER, "points": _COUNT, "seeds": _COUNT}
-)
 
 
 @dataclass(frozen=True)
@@ -72,7 +49,7 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     """None where nobody made one. Raises OrbitforgeError, naming the file, for one that is damaged."""
     if not folder.is_dir():
         return None
-    values = _table(folder / "table.parquet", _VALUES)
+    values = _table(folder / "table.parquet", TABLE)
     if values.is_empty():
         raise OrbitforgeError(f"{folder / 'table.parquet'} is empty; {_again(folder)}")
     gallery = _json(folder / "gallery.json", list) if (folder / "gallery.json").exists() else []
@@ -82,8 +59,8 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         folder,
         _json(folder / "protocol.json", dict),
         values,
-        _table(folder / "means.parquet", _MEANS),
-        _table(folder / "comparisons.parquet", _COMPARISONS),
+        _table(folder / "means.parquet", MEANS),
+        _table(folder / "comparisons.parquet", COMPARISONS),
         gallery,
     )
 
@@ -92,16 +69,16 @@ def read_trends(folder: Path) -> Trends | None:
     """None where nobody made them. Raises OrbitforgeError as `read_evaluation` does."""
     if not folder.is_dir():
         return None
-    points = _table(folder / "points.parquet", _POINTS)
+    points = _table(folder / "points.parquet", PLACES)
     drawings = {SIZE_OF_CORPUS: folder / "trend.svg"}
     drawings |= {name: folder / f"{name}.svg" for name in points["experiment"].unique() if name != SIZE_OF_CORPUS}
     found = {
         name: path.read_bytes() for name, path in drawings.items() if path.parent == folder and path.is_file()
     }  # a name with a slash in it reaches no other folder
-    return Trends(folder, points, _table(folder / "fits.parquet", _FITS), found)
+    return Trends(folder, points, _table(folder / "fits.parquet", FITS), found)
 
 
-def _table(path: Path, columns: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
     try:
         table = pl.read_parquet(path)
         if lacking := [name for name in columns if name not in table.columns]:

@@ -40,42 +40,12 @@ from stages.evaluation.metrics import (
 from stages.evaluation.protocols import Pictures, SingleImage, Text, sealed
 from stages.evaluation.statistics import compare, interval
 from stages.evaluation.subjects import CopyOfInput, Made, MeanImage, Model, Subject
+from stages.evaluation.tables import COMPARISONS, MEANS, TABLE
 from stages.reconstruction.asset import Reconstructor
 from stages.reconstruction.config import MeshConfig
 from stages.reconstruction.load import load
 from stages.rendering.config import RenderingConfig
 
-TABLE = {
-    "model": pl.String,
-    "object": pl.String,
-    "id": pl.String,
-    "metric": pl.String,
-    "value": pl.Float64,
-    "reason": pl.String,
-}
-MEANS = {
-    "model": pl.String,
-    "metric": pl.String,
-    "unit": pl.String,
-    "high_is_good": pl.Boolean,
-    "mean": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "objects": pl.Int64,
-    "failed": pl.Int64,
-    "protocol": pl.String,
-}
-COMPARISONS = {
-    "model": pl.String,
-    "against": pl.String,
-    "metric": pl.String,
-    "difference": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "probability": pl.Float64,
-    "objects": pl.Int64,
-    "protocol": pl.String,
-}
 Row = dict[str, Any]
 Report = Callable[[dict[str, Any]], None]
 MOST = 4

@@ -20,6 +20,7 @@ from stages.errors import InputError
 from stages.evaluation.held_out import interval
 from stages.scaling.config import GridConfig
 from stages.scaling.points import SIZE, places
+from stages.scaling.tables import FITS, PLACES
 
 DRAWS = 2000
 """Of a bootstrap over objects and seeds."""
@@ -66,9 +67,7 @@ def _points(measured: pl.DataFrame, protocol: str, steps: int) -> pl.DataFrame:
         {**dict(zip(keys, values, strict=True)), **interval(part, "value")}
         for values, part in measured.group_by(keys, maintain_order=True)
     ]
-    return pl.DataFrame(rows, schema_overrides={"x": pl.Float64}).with_columns(
-        protocol=pl.lit(protocol), steps=pl.lit(steps, pl.Int64)
-    )
+    return pl.DataFrame([row | {"protocol": protocol, "steps": steps} for row in rows], schema=PLACES)
 
 
 def fits(measured: pl.DataFrame) -> pl.DataFrame:
@@ -98,19 +97,6 @@ def fits(measured: pl.DataFrame) -> pl.DataFrame:
             }
         )
     return pl.DataFrame(rows, schema=FITS)
-
-
-FITS = {
-    "experiment": pl.String,
-    "metric": pl.String,
-    "slope": pl.Float64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "spearman": pl.Float64,
-    "points": pl.Int64,
-    "objects": pl.Int64,
-    "seeds": pl.Int64,
-}
 
 
 def slope(sizes: Float[np.ndarray, " n"], values: Float[np.ndarray, " n"]) -> float:

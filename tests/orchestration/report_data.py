@@ -13,6 +13,8 @@ from PIL import Image
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
+from stages.scaling.tables import FITS, PLACES
+
 PROTOCOL = "held-out-3f2a91bc"
 UNITS = {"foreground_psnr": ("dB", True), "iou": ("IoU", True), "seconds": ("s", False), "dino": ("", True)}
 MEANS = {"model": (14.12, 0.695, 0.41, None), "mean image": (9.93, 0.449, None, None)}
@@ -76,12 +78,10 @@ def write_trends(folder: Path, *, word: str = "both") -> None:
         for seed in (0, 1)
     ]
     points.append(("filter", "f", "filtered", None, 0, "iou", 0.6))
-    rows = [(*point, point[-1] - 0.1, point[-1] + 0.1, PROTOCOL, 300) for point in points]
-    names = ("experiment", "point", "label", "x", "seed", "metric", "mean", "low", "high", "protocol", "steps")
-    pl.DataFrame(rows, names, orient="row", infer_schema_length=None).write_parquet(folder / "points.parquet")
-    names = ("experiment", "metric", "slope", "low", "high", "spearman", "points", "seeds")
-    fit = ("synthetic size", "foreground_psnr", 0.18, 0.1, 0.26, 1.0, 3, 2)
-    pl.DataFrame([fit], names, orient="row").write_parquet(folder / "fits.parquet")
+    rows = [(*point, point[-1] - 0.1, point[-1] + 0.1, 11, PROTOCOL, 300) for point in points]
+    pl.DataFrame(rows, PLACES, orient="row").write_parquet(folder / "points.parquet")
+    fit = ("synthetic size", "foreground_psnr", 0.18, 0.1, 0.26, 1.0, 3, 11, 2)
+    pl.DataFrame([fit], FITS, orient="row").write_parquet(folder / "fits.parquet")
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="200"><circle cx="90" cy="90" r="40"/></svg>'
     (folder / "trend.svg").write_text(svg)
 
