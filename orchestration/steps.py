@@ -31,8 +31,9 @@ class Step:
     manifest in `reads` already pins their md5s.
     `kind` is "shards", "table" or "model"; models are registered in MLflow.
     `unit` is what the stage's reports count. A shard that runs `models` gets a GPU to itself where there are some.
-    `job` is "chain", "study" for experiments that are made on demand, or "base" for weights that are shipped and made
-    again only on demand: these lie in `data/<name>/`, shared by all presets.
+    `job` is "chain", "flexiview" for the branch of many input views, "study" for experiments, both made on demand, or
+    "base" for weights that are shipped and made again only on demand: these lie in `data/<name>/`, shared by all
+    presets.
     """
 
     name: str

@@ -19,6 +19,7 @@ from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
+from stages.rendering.rings import RingsConfig
 from stages.scaling.config import ScalingConfig
 from stages.video.config import VideoFinetuneConfig
 
@@ -67,6 +68,7 @@ class Preset(BaseModel):
     seed: int = Field(0, ge=0, description="the root of every random number")
     source: SourceConfig = SourceConfig.model_validate({})
     rendering: RenderingConfig = RenderingConfig.model_validate({})
+    rings: RingsConfig = RingsConfig.model_validate({})
     base: BaseConfig = BaseConfig.model_validate({})
     video: VideoFinetuneConfig = VideoFinetuneConfig.model_validate({})
     corpus: CorpusConfig = CorpusConfig.model_validate({})

@@ -14,13 +14,15 @@ commands = typer.Typer()
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; change nothing.")]
 
+SelectOption = Annotated[
+    str | None, typer.Option(help="Dagster's selection syntax: video_model, group:quality, +key:lrm_finetuned.")
+]
+
 
 @commands.command()
 def run(
     preset: PresetOption = None,
-    select: Annotated[
-        str | None, typer.Option(help="Dagster's selection syntax: video_model, group:quality, +key:lrm_finetuned.")
-    ] = None,
+    select: SelectOption = None,
     stale: Annotated[bool, typer.Option("--stale", help="Only what was made before and is out of date.")] = False,
     dry_run: DryRunOption = False,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many shards of each asset.")] = None,
@@ -104,6 +106,23 @@ def base(
     from orchestration.cli.run import run_command
 
     run_command(job="base", dry_run=dry_run)
+
+
+@commands.command()
+def flexiview(
+    preset: PresetOption = None,
+    select: SelectOption = None,
+    dry_run: DryRunOption = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many shards of each asset.")] = None,
+) -> None:
+    """Make what is missing or stale of the branch of many views: rings, multi-view model, candidates, curation, FlexRM.
+
+    The chain comes first.
+    """
+    prepare(preset)
+    from orchestration.cli.run import run_command
+
+    run_command(job="flexiview", select=select, dry_run=dry_run, limit=limit)
 
 
 @commands.command()
