@@ -55,6 +55,13 @@ class Encoder(nn.Module):
         return torch.cat((tokens[:, :1], tokens[:, 1 + registers :]), 1) if registers else tokens
 
     def _layers(self, image: Float[Tensor, "b 3 h w"]) -> Iterator[Float[Tensor, "b all width"]]:
+        tokens = self._embedded(image)
+        for layer in self.model.encoder.layer:
+            tokens = layer(tokens)
+            yield tokens
+
+    def _embedded(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b all width"]:
+        """What the first layer is given."""
         side = self.config.image_size
         if image.shape[-2:] != (side, side):
             image = F.interpolate(image, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
@@ -68,9 +75,7 @@ class Encoder(nn.Module):
         if self.config.registers:  # they stand behind the class token, without a position
             own = parts.register_tokens.expand(len(image), -1, -1)
             tokens = torch.cat((tokens[:, :1], own, tokens[:, 1:]), 1)
-        for layer in self.model.encoder.layer:
-            tokens = layer(tokens)
-            yield tokens
+        return tokens
 
     def _positions(self, side: int) -> Float[Tensor, "1 tokens width"]:
         """The position table at `side` x `side` patches."""

@@ -130,14 +130,14 @@ def draw_rays(
         image = torch.where(flip[:, None, None, None], image.flip(-1), image)
         rgb = torch.where(flip[:, None, None, None, None], rgb.flip(-1), rgb)
         alpha = torch.where(flip[:, None, None, None], alpha.flip(-1), alpha)
-        source, cameras = _choose(flip, source), _choose(flip[:, None].expand_as(targets), cameras)
+        source, cameras = mirrored_where(flip, source), mirrored_where(flip[:, None].expand_as(targets), cameras)
     cameras = _disturbed(cameras.relative_to(source[:, None]), config, generator)
     if config.sizes:
         size = config.sizes[int(progress * len(config.sizes))]
         rgb, alpha = (F.interpolate(part.flatten(0, 1), size, mode="area") for part in (rgb, alpha.unsqueeze(2)))
         rgb, alpha = (part.unflatten(0, targets.shape) for part in (rgb, alpha[:, 0]))
     origins, directions = (part.flatten(1, 2) for part in cameras.rays(rgb.shape[-1]))
-    chosen = _chosen(alpha, config, generator)
+    chosen = chosen_pixels(alpha, config, generator)
     rgb, some = rgb.movedim(2, -1).flatten(1, 3), torch.arange(batch)[:, None]
     return RayBatch(
         image,
@@ -150,7 +150,7 @@ def draw_rays(
     )
 
 
-def _chosen(
+def chosen_pixels(
     alpha: Float[Tensor, "b v s s"], config: DrawConfig, generator: torch.Generator
 ) -> Int64[Tensor, "b chosen"]:
     """The numbers of the supervised pixels, counted over the views."""
@@ -173,7 +173,7 @@ def _ray_odds(alpha: Float[Tensor, "b v s s"], near_object: float) -> Float[Tens
     return (1 - near_object) / around.shape[1] + near_object * share
 
 
-def _choose(flip: Tensor, cameras: Camera) -> Camera:
+def mirrored_where(flip: Tensor, cameras: Camera) -> Camera:
     mirrored = cameras.mirrored()
     pose = torch.where(flip[..., None, None], mirrored.pose, cameras.pose)
     return Camera(pose, torch.where(flip[..., None], mirrored.intrinsics, cameras.intrinsics))

@@ -113,7 +113,7 @@ def train_lrm(
         raise InputError(f"views are {side} px, but draws.patch or draws.sizes ask for {largest}; match the preset")
     orbits = posed(orbits, model.config.box, report)
     tell_memory(model, config, report)
-    distance = _distance(model, config.losses)
+    distance = perceptual_distance(model, config.losses)
     return fit(
         model,
         lambda lrm, batch, generator: ray_loss(lrm, batch, config.losses, generator, distance),
@@ -125,7 +125,7 @@ def train_lrm(
     )
 
 
-def _distance(model: LRM, config: LossConfig) -> TokenDistance | Lpips | None:
+def perceptual_distance(model: LRM, config: LossConfig) -> TokenDistance | Lpips | None:
     """What the perceptual loss asks, by the image encoder as it is before the training."""
     if not config.perceptual:
         return None
