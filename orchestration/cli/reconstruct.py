@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,11 +133,12 @@ def save(
     picture: tuple[Path, Picture] | None = None,
     *,
     images: Sequence[Path] = (),
+    further: Mapping[Path, Callable[[Path], object]] = {},  # noqa: B006  # read alone
 ) -> list[Path]:
-    """Write the asset, and video and picture if they are wanted: all files, or none. Raises InputError when one
-    would take the place of another, or of one of `images`."""
+    """Write the asset, video and picture if they are wanted, and what `further` writes: all files, or none. Raises
+    InputError when one would take the place of another, or of one of `images`."""
     with plain_errors(f"writing {output}"):
-        for path in filter(None, (output, video, picture and picture[0])):
+        for path in filter(None, (output, video, picture and picture[0], *further)):
             path.parent.mkdir(parents=True, exist_ok=True)
         with _beside(output) as folder:
             files = [(file, output.parent / file.name) for file in made.write(folder / output.name)]
@@ -147,6 +148,10 @@ def save(
             if picture:
                 picture[1].save(folder / "picture.png")
                 files.append((folder / "picture.png", picture[0]))
+            for number, (path, write) in enumerate(further.items()):
+                unfinished = folder / f"further-{number}{path.suffix}"
+                write(unfinished)
+                files.append((unfinished, path))
             places = [finished.resolve() for _, finished in files]
             for place in places:
                 if places.count(place) > 1 or place in [image.resolve() for image in images]:

@@ -15,6 +15,7 @@ from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
 from stages.evaluation.config import EvaluationConfig
+from stages.flexrm.config import FlexRMTrainingConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
@@ -75,6 +76,7 @@ class Preset(BaseModel):
     quality: QualityConfig = QualityConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
+    flexrm: FlexRMTrainingConfig = FlexRMTrainingConfig.model_validate({})
     scaling: ScalingConfig = ScalingConfig.model_validate({})
     evaluation: EvaluationConfig = EvaluationConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})

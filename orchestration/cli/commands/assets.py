@@ -33,6 +33,11 @@ class Up(StrEnum):
     z = "z"
 
 
+class Model(StrEnum):
+    lrm = "lrm"
+    flexrm = "flexrm"
+
+
 ElevationOption = Annotated[
     str | None, typer.Option(help="Degrees above the object from which it is seen, or auto for the estimator.")
 ]
@@ -44,6 +49,11 @@ GridOption = Annotated[int | None, typer.Option(help="Points a side of the grid 
 ThresholdOption = Annotated[float | None, typer.Option(help="Density of the surface; default automatic.")]
 ScaleOption = Annotated[float | None, typer.Option(help="Units of the longest side.")]
 UpOption = Annotated[Up | None, typer.Option("--up-axis", help="Which axis points up in the file; default y.")]
+ModelOption = Annotated[
+    Model,
+    typer.Option(help="lrm takes one picture of each object; flexrm takes views of one object, and makes splats too."),
+]
+SplatsOption = Annotated[Path | None, typer.Option(help="With flexrm: where the Gaussians go, a 3DGS .ply.")]
 VideoOption = Annotated[Path | None, typer.Option(help="Where a turntable .mp4 goes.")]
 
 
@@ -75,6 +85,16 @@ def reconstruct(
         list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of one object each; alpha is used where it is.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply for one image; else a folder.")],
+    model: ModelOption = Model.lrm,
+    cameras: Annotated[
+        str | None,
+        typer.Option(
+            help="With flexrm: of the views, a nerfstudio transforms.json or a ring: orbit, elevations, candidates. "
+            "One picture without cameras becomes a pool of candidate views first."
+        ),
+    ] = None,
+    splats: SplatsOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="With flexrm: of the candidate views.")] = 0,
     video: VideoOption = None,
     turntable: Annotated[bool, typer.Option("--turntable", help="Write an .mp4 beside each asset.")] = False,
     elevation: ElevationOption = None,
@@ -95,6 +115,26 @@ def reconstruct(
 ) -> None:
     """Turn images into 3D assets, with the preset's fine-tuned model or another."""
     prepare(preset)
+    changes = _asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up)
+    if model is Model.flexrm:
+        _refuse("--model flexrm", {"--elevation": elevation, "--kind": kind, "--turntable": turntable or None})
+        from orchestration.cli.flexiview import reconstruct_views_command
+
+        reconstruct_views_command(
+            images,
+            output,
+            cameras=cameras,
+            splats=splats,
+            video=video,
+            seed=seed,
+            checkpoint=checkpoint,
+            device=device,
+            saliency=saliency,
+            changes=changes,
+            as_json=as_json,
+        )
+        return
+    _refuse("--model lrm", {"--cameras": cameras, "--splats": splats})
     from orchestration.cli.reconstruct import reconstruct_command
 
     reconstruct_command(
@@ -108,9 +148,15 @@ def reconstruct(
         kind=kind,
         device=device,
         saliency=saliency,
-        changes=_asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up),
+        changes=changes,
         as_json=as_json,
     )
+
+
+def _refuse(model: str, options: dict[str, Any]) -> None:
+    """Raises OrbitforgeError for options that were given and mean nothing to this model."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise OrbitforgeError(f"{given[0]} is not for {model}; leave it out")
 
 
 @commands.command()
@@ -118,7 +164,9 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="What is wanted: one object.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A .glb, .obj or .ply.")],
     seed: Annotated[int, typer.Option(min=0, help="Another one draws another picture.")] = 0,
+    model: ModelOption = Model.lrm,
     picture: Annotated[Path | None, typer.Option(help="Where the drawn .png goes.")] = None,
+    splats: SplatsOption = None,
     video: VideoOption = None,
     elevation: ElevationOption = None,
     checkpoint: CheckpointOption = None,
@@ -135,6 +183,24 @@ def generate(
 ) -> None:
     """Turn a sentence into a 3D asset: draw a picture of it, reconstruct that."""
     prepare(preset)
+    changes = _asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up)
+    if model is Model.flexrm:
+        _refuse("--model flexrm", {"--elevation": elevation, "--kind": kind})
+        from orchestration.cli.flexiview import generate_views_command
+
+        generate_views_command(
+            prompt,
+            output,
+            seed=seed,
+            picture=picture,
+            splats=splats,
+            video=video,
+            checkpoint=checkpoint,
+            device=device,
+            changes=changes,
+        )
+        return
+    _refuse("--model lrm", {"--splats": splats})
     from orchestration.cli.generate import generate_command
 
     generate_command(
@@ -147,7 +213,7 @@ def generate(
         checkpoint=checkpoint,
         kind=kind,
         device=device,
-        changes=_asset_changes(texture, vertex_colours, faces, grid, threshold, scale, up),
+        changes=changes,
     )
 
 
