@@ -92,9 +92,7 @@ def _render(report: Callable[[str], None]) -> Row:
     with torch.no_grad():
         lrm.render(planes, cameras, 8)  # compiles
         seen, ours = _thrice(lambda: lrm.render(planes, cameras, SIZE))
-        truth, plain = _timed(
-            lambda: lrm_plain.render(planes[0], lrm.synthesizer.decoder.net, origins, directions, 128)
-        )
+        truth, plain = timed(lambda: lrm_plain.render(planes[0], lrm.synthesizer.decoder.net, origins, directions, 128))
     rgb = (seen.rgb[0, 0].flatten(1).T - truth[0]).abs().max()
     others = (seen.depth.flatten() - truth[1]).abs().max(), (seen.weight.flatten() - truth[2]).abs().max()
     off = float(max(rgb, *others))
@@ -108,7 +106,7 @@ def _grid(report: Callable[[str], None], side: int) -> Row:
     lrm, planes = published("vfusion3d", layers=1, encoder_layers=1), torch.randn(1, 3, 80, 64, 64)
     with torch.no_grad():
         seen, ours = _thrice(lambda: torch.cat(list(lrm.densities(planes, side))))
-        single, plain = _timed(lambda: _plain_grid(lrm, planes, side))
+        single, plain = timed(lambda: _plain_grid(lrm, planes, side))
     off = _off(report, lrm, planes, seen, single)
     return Row(f"grid {side}, random planes", "CPU s", ours, plain, plain / WANTED["grid"], off)
 
@@ -120,7 +118,7 @@ def _sparse_grid(report: Callable[[str], None]) -> Row:
     lrm, planes = fitted()
     with torch.no_grad():
         seen, ours = _thrice(lambda: torch.cat(list(lrm.densities(planes, GRID, THRESHOLD))))
-        single, plain = _timed(lambda: _plain_grid(lrm, planes, GRID))
+        single, plain = timed(lambda: _plain_grid(lrm, planes, GRID))
     kept = seen > 0
     if float(single[~kept].max()) >= THRESHOLD:
         raise OrbitforgeError(f"a skipped point has density {float(single[~kept].max()):.3g}; the bounds are wrong")
@@ -193,7 +191,7 @@ def mesh_apart() -> dict[str, Any]:
     extract_mesh(lrm, triplane, MeshConfig.model_validate({"grid": 16, "threshold": THRESHOLD}))  # compiles
     before = _resident_mb()
     _forget_peak()
-    _, seconds = _timed(
+    _, seconds = timed(
         lambda: extract_mesh(lrm, triplane, MeshConfig.model_validate({"grid": LARGE, "threshold": THRESHOLD}))
     )
     return {"seconds": seconds, "mb": _peak_mb() - before}
@@ -280,12 +278,13 @@ def _peak_mb() -> float:
     return int(found[1]) / 1024
 
 
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What work makes, and its CPU seconds."""
     began = time.process_time()
     made = work()
     return made, time.process_time() - began
 
 
 def _thrice(work: Callable[[], T]) -> tuple[T, float]:
-    runs = [_timed(work) for _ in range(3)]
+    runs = [timed(work) for _ in range(3)]
     return runs[-1][0], median(seconds for _, seconds in runs)
