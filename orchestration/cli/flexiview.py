@@ -146,7 +146,9 @@ def finish(
     files = save(made, output, video, picture, images=images or [], further=further)
     if as_json:
         told = {**made.extras, "notes": list(made.notes), "faces": len(made.mesh.faces), "splats": len(made.gaussians)}
-        print(json.dumps([{"images": [str(image) for image in images or []], "files": [str(f) for f in files], **told}]))
+        print(
+            json.dumps([{"images": [str(image) for image in images or []], "files": [str(f) for f in files], **told}])
+        )
         return
     for file in files:
         Console().print(str(file), highlight=False, soft_wrap=True)

@@ -56,9 +56,7 @@ def make_flexrm(
     curated = curated_orbits(pl.read_parquet(pools), curated_views, whiteness)
     model = build(encoder, config, seed)
     report({"message": f"{len(training.ids)} objects on rings, {len(curated.ids) if curated else 0} curated pools"})
-    curve = train_flexrm(
-        model, training, curated, config, seed=seed, scratch=scratch, report=report, loggers=loggers
-    )
+    curve = train_flexrm(model, training, curated, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, config.model, output)
     curve.write_parquet(output / "training.parquet")
     held_out = rendered_orbits(manifest, ring_views, HELD_OUT)
