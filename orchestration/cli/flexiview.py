@@ -14,7 +14,6 @@ from orchestration.cli.checkpoint import changed, checkpoint_path, saliency_conf
 from orchestration.cli.reconstruct import refuse_suffix, save
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset, current_preset
-from stages.errors import InputError
 from stages.reconstruction.files import FORMATS
 
 if TYPE_CHECKING:

@@ -133,7 +133,7 @@ def save(
     picture: tuple[Path, Picture] | None = None,
     *,
     images: Sequence[Path] = (),
-    further: Mapping[Path, Callable[[Path], object]] = {},  # noqa: B006  # read alone
+    further: Mapping[Path, Callable[[Path], object]] = {},  # read alone
 ) -> list[Path]:
     """Write the asset, video and picture if they are wanted, and what `further` writes: all files, or none. Raises
     InputError when one would take the place of another, or of one of `images`."""

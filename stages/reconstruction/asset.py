@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import trimesh
@@ -68,7 +68,7 @@ class Asset:
     extras: dict[str, Any]
     notes: tuple[str, ...] = ()
 
-    def told(self, **more: Any) -> Asset:
+    def told(self, **more: Any) -> Self:
         """The same, with more in its extras."""
         return replace(self, extras={**self.extras, **more})
 

@@ -160,18 +160,24 @@ def test_cameras_that_see_nothing_are_refused(rendered, tmp_path):
     assert "of what it shows lies where its camera sees the box" in refused(paths[:1], file)
 
 
+def frames(pose=None, **more) -> str:
+    """A transforms.json of one frame."""
+    matrix = {} if pose is None else {"transform_matrix": np.asarray(pose).tolist()}
+    return json.dumps({"frames": [{"file_path": "view0.png", **matrix}], **more})
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         ("{", "is no transforms.json"),
         ("[]", "is no transforms.json"),
-        ('{"frames": [{"file_path": "view0.png"}]}', "no usable camera"),
-        ('{"frames": [{"file_path": "view0.png", "transform_matrix": [[1, 0], [0, 1]]}]}', "shape (2, 2)"),
-        (json.dumps({"camera_angle_x": 1, "frames": [{"file_path": "view0.png", "transform_matrix": np.zeros((4, 4)).tolist()}]}), "no rotation"),
-        (json.dumps({"frames": [{"file_path": "view0.png", "transform_matrix": np.eye(4).tolist()}]}), "camera_angle_x"),
-        (json.dumps({"fl_x": -3, "w": 4, "h": 4, "frames": [{"file_path": "view0.png", "transform_matrix": np.eye(4).tolist()}]}), "intrinsics"),
+        (frames(), "no usable camera"),
+        (frames(np.eye(2)), "shape (2, 2)"),
+        (frames(np.zeros((4, 4)), camera_angle_x=1), "no rotation"),
+        (frames(np.eye(4)), "camera_angle_x"),
+        (frames(np.eye(4), fl_x=-3, w=4, h=4), "intrinsics"),
     ],
-)  # fmt: skip
+)
 def test_files_that_hold_no_cameras_are_refused(rendered, tmp_path, content, words):
     _, paths, *_ = rendered
     file = tmp_path / "transforms.json"
