@@ -145,8 +145,7 @@ class MultiviewModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """The diffusers layout and our config.json beside it; equal weights give equal bytes."""
-        diffusers_logging.disable_progress_bar()
-        transformers_logging.disable_progress_bar()
+        _no_progress_bars()
         parts = (self.autoencoder, self.text_encoder, self.tokenizer, self.unet, self.scheduler)
         _pipeline(*parts).save_pretrained(folder)
         for file in folder.glob("*/*.json"):
@@ -167,14 +166,17 @@ def load_multiview(folder: Path) -> MultiviewModel:
     Raises FileNotFoundError when the folder holds none, ValueError when its parts do not fit.
     """
     config = read_config(folder, MultiviewConfig)
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    _no_progress_bars()
+    told = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()  # pipelines take any autoencoder, and say that they expected another
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             str(folder), local_files_only=True, use_safetensors=True, safety_checker=None
         )
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{folder} holds no whole multi-view model: {' '.join(str(error).split())[:200]}") from None
+    finally:
+        diffusers_logging.set_verbosity(told)
     return MultiviewModel(pipeline, config).eval()
 
 
@@ -192,12 +194,13 @@ def build_pipeline(shapes: BackboneConfig) -> Any:
         cross_attention_dim=shapes.text_width,
         attention_head_dim=shapes.heads,
     )
+    blocks: dict[str, Any] = {  # diffusers declares tuples of one
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": shapes.autoencoder_widths,
+    }
     autoencoder = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=shapes.autoencoder_widths,
-        layers_per_block=shapes.autoencoder_layers,
-        latent_channels=shapes.latent_channels,
+        **blocks, layers_per_block=shapes.autoencoder_layers, latent_channels=shapes.latent_channels
     )
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
@@ -245,6 +248,11 @@ def as_cells(grid: Float[Tensor, "n c gh gw"], views: int, columns: int) -> Floa
     rows = views // columns
     cells = grid.view(n, c, rows, height // rows, columns, width // columns).permute(0, 2, 4, 1, 3, 5)
     return cells.reshape(n, views, c, height // rows, width // columns)
+
+
+def _no_progress_bars() -> None:
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _pipeline(autoencoder: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:

@@ -47,22 +47,22 @@ class Noising:
         return self.steps * level if self.signal is None else self._step(level).to(level)
 
     def mixed(
-        self, clean: Float[Tensor, "n *d"], noise: Float[Tensor, "n *d"], level: Float[Tensor, " n"]
-    ) -> Float[Tensor, "n *d"]:
+        self, clean: Float[Tensor, "n v c h w"], noise: Float[Tensor, "n v c h w"], level: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n v c h w"]:
         a, b = self._shares(level, clean)
         return a * clean + b * noise
 
     def wanted(
-        self, clean: Float[Tensor, "n *d"], noise: Float[Tensor, "n *d"], level: Float[Tensor, " n"]
-    ) -> Float[Tensor, "n *d"]:
+        self, clean: Float[Tensor, "n v c h w"], noise: Float[Tensor, "n v c h w"], level: Float[Tensor, " n"]
+    ) -> Float[Tensor, "n v c h w"]:
         """What the network should say."""
         a, b = self._shares(level, clean)
         said = {FLOW: noise - clean, VELOCITY: a * noise - b * clean, NOISE: noise, CLEAN: clean}
         return said[self.kind]
 
     def parts(
-        self, noisy: Float[Tensor, "n *d"], said: Float[Tensor, "n *d"], level: Float[Tensor, " n"]
-    ) -> tuple[Float[Tensor, "n *d"], Float[Tensor, "n *d"]]:
+        self, noisy: Float[Tensor, "n v c h w"], said: Float[Tensor, "n v c h w"], level: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, "n v c h w"], Float[Tensor, "n v c h w"]]:
         """(clean latents, noise) that make up `noisy`, if what the network said is true; `level` is above 0."""
         a, b = self._shares(level, noisy)
         if self.kind == FLOW:
@@ -73,7 +73,7 @@ class Noising:
             return (noisy - b * said) / a, said
         return said, (noisy - a * said) / b
 
-    def _shares(self, level: Float[Tensor, " n"], like: Float[Tensor, "n *d"]) -> tuple[Tensor, Tensor]:
+    def _shares(self, level: Float[Tensor, " n"], like: Float[Tensor, "n v c h w"]) -> tuple[Tensor, Tensor]:
         level = level.view(-1, *[1] * (like.ndim - 1))
         if self.signal is None:
             return 1 - level, level

@@ -32,8 +32,8 @@ class Orbit:
         if config.family == "wan":
             if views % config.frames:
                 raise InputError(
-                    f"an orbit of {views} views is no whole number of passes of the {config.frames} frames that {folder} "
-                    "makes; choose a multiple as candidates.views"
+                    f"an orbit of {views} views is no whole number of passes of the {config.frames} frames that "
+                    f"{folder} makes; choose a multiple as candidates.views"
                 )
             self.passes = views // config.frames
             self.video: VideoModel = load_video(folder)

@@ -43,8 +43,8 @@ def read_rings(manifest: pl.DataFrame, shards: Path, split: str, config: RingsCo
     wanted = len(config.elevations) * config.azimuths
     if views.shape[1] != wanted:
         raise InputError(
-            f"objects of {shards} have {views.shape[1]} views, {len(config.elevations)} rings of {config.azimuths} have "
-            f"{wanted}; make ring_views with the same preset"
+            f"objects of {shards} have {views.shape[1]} views, {len(config.elevations)} rings of {config.azimuths} "
+            f"have {wanted}; make ring_views with the same preset"
         )
     captions = dict(manifest.select("id", "caption").iter_rows())
     views = views.unflatten(1, (len(config.elevations), config.azimuths))

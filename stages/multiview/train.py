@@ -24,7 +24,7 @@ from stages.corpus.text_to_image import find_pipeline, load_pipeline
 from stages.errors import InputError
 from stages.multiview.config import MultiviewTrainingConfig
 from stages.multiview.figures import view_figures
-from stages.multiview.rings import Rings, Shown, draw, read_rings, shown, told_rings
+from stages.multiview.rings import Shown, draw, read_rings, shown, told_rings
 from stages.objects.splits import HELD_OUT, TRAIN
 from stages.rendering.rings import RingsConfig
 from stages.seeds import sample_seed, torch_generator
@@ -127,8 +127,8 @@ def check_shapes(pipeline: Any, wanted: BackboneConfig, folder: Path) -> None:
         for name in sorted(have.keys() | want.keys()):
             if have.get(name) != want.get(name):
                 raise InputError(
-                    f"{folder / part}: {name} is {have.get(name, 'missing')} instead of {want.get(name, 'missing')}; put "
-                    "its shapes into multiview.backbone, or name another pipeline in multiview.at"
+                    f"{folder / part}: {name} is {have.get(name, 'missing')} instead of {want.get(name, 'missing')}; "
+                    "put its shapes into multiview.backbone, or name another pipeline in multiview.at"
                 )
 
 
