@@ -178,6 +178,39 @@ def orbits(step: Step, at_least: float = 0.5) -> dg.AssetChecksDefinition:
     return check
 
 
+def better_than_repeating(step: Step) -> dg.AssetChecksDefinition:
+    """Views of a multi-view model are nearer to the true ones than the picture that they were made from.
+
+    A warning: a model that is no better makes pools that the curation turns away, view by view.
+    """
+
+    @dg.asset_check(
+        asset=step.name,
+        name="better_than_repeating",
+        description="At elevations other than the picture's, PSNR and silhouettes of the views are better than those "
+        "of the picture, of objects that training saw and of others.",
+    )
+    def check() -> dg.AssetCheckResult:
+        _, folder = next(_folders(step))
+        figures = dict(pl.read_parquet(folder / "training.parquet").select("name", "value").rows())
+        splits = [name.removesuffix("/psnr") for name in figures if name.endswith("/psnr")]
+        told, worse = [], not splits
+        for split in splits:
+            psnr, repeated, iou, before = (
+                figures[f"{split}/{name}"] for name in ("psnr", "repeated", "iou", "iou_repeated")
+            )
+            told.append(f"{split}: {psnr:.1f} dB (repeated {repeated:.1f}), IoU {iou:.2f} ({before:.2f})")
+            worse = worse or psnr <= repeated or iou <= before
+        return dg.AssetCheckResult(
+            passed=not worse,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(told) or "no figures",
+            metadata={name: value for name, value in figures.items() if name.partition("/")[0] in splits},
+        )
+
+    return check
+
+
 def _result(wrong: list[str], **facts: float) -> dg.AssetCheckResult:
     more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
     return dg.AssetCheckResult(

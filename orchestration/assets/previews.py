@@ -17,8 +17,8 @@ SAMPLES, VIEWS, SIDE = 8, 8, 64
 _RATES = ("false_positives", "recall", "precision")
 
 
-def contact_sheet(work: Work, archive: str) -> None:
-    """The first samples of an archive of views, a row each, on white."""
+def contact_sheet(work: Work, archive: str, views: int = VIEWS) -> None:
+    """The first samples of an archive of views, a row each, on white; at most so many `views` of them."""
     rows: dict[str, list[Image.Image]] = {}
     with tarfile.open(work.output / archive) as tar:
         for member in tar:
@@ -28,9 +28,9 @@ def contact_sheet(work: Work, archive: str) -> None:
             pictures = rows.setdefault(id_, [])
             if rest.endswith((".png", ".webp")) and (file := tar.extractfile(member)):
                 pictures.append(Image.open(io.BytesIO(file.read())).convert("RGBA"))
-    sheet = Image.new("RGB", (VIEWS * SIDE, max(1, len(rows)) * SIDE), "white")
+    sheet = Image.new("RGB", (views * SIDE, max(1, len(rows)) * SIDE), "white")
     for row, pictures in enumerate(rows.values()):
-        for column, picture in enumerate(islice(pictures, 0, None, max(1, len(pictures) // VIEWS))):
+        for column, picture in enumerate(islice(pictures, 0, None, max(1, len(pictures) // views))):
             small = picture.resize((SIDE, SIDE))
             sheet.paste(small, (column * SIDE, row * SIDE), small)
     sheet.save(_folder(work) / f"{Path(archive).stem}.png")

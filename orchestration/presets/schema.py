@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
+from stages.candidates.config import CandidatesConfig
 from stages.corpus.config import CorpusConfig
 from stages.evaluation.config import EvaluationConfig
 from stages.flexrm.config import FlexRMTrainingConfig
+from stages.multiview.config import MultiviewTrainingConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
 from stages.reconstruction.config import FinetuneConfig, PretrainConfig
@@ -79,6 +81,8 @@ class Preset(BaseModel):
     flexrm: FlexRMTrainingConfig = FlexRMTrainingConfig.model_validate({})
     scaling: ScalingConfig = ScalingConfig.model_validate({})
     evaluation: EvaluationConfig = EvaluationConfig.model_validate({})
+    multiview: MultiviewTrainingConfig = MultiviewTrainingConfig.model_validate({})
+    candidates: CandidatesConfig = CandidatesConfig.model_validate({})
     plan: PlanConfig = PlanConfig.model_validate({})
     engine: EngineConfig = EngineConfig.model_validate({})
 

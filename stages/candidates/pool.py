@@ -1,4 +1,4 @@
-"""A pool of candidate views of one object (Flex3D): a few by the multi-view image model, an orbit by the video model."""
+"""A pool of candidate views of one object (Flex3D): some by the multi-view image model, an orbit by the video model."""
 
 from __future__ import annotations
 
