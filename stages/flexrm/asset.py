@@ -47,7 +47,7 @@ class SplatAsset(Asset):
         return whole.kept(whole.opacities >= FAINT)
 
     def write_splats(self, path: Path | str) -> Path:
-        """Write the Gaussians as a 3DGS PLY; see `stages.reconstruction.splats`. Raises InputError when none is seen."""
+        """Write a 3DGS PLY; see `stages.reconstruction.splats`. Raises InputError when no Gaussian is seen."""
         if len(self.gaussians) == 0:
             raise InputError(
                 f"no splats: all Gaussians have an opacity below {FAINT}; is there an object in the views?"

@@ -66,7 +66,9 @@ def begin_as(model: FlexRM, lrm: LRM) -> None:
         if name not in ("background", "density_bias") and getattr(lrm.config, name) != getattr(model.config, name)
     ]
     if differ:
-        raise ValueError(f"the LRM is no start for this FlexRM: {'; '.join(differ)}; match flexrm.model, or begin: scratch")
+        raise ValueError(
+            f"the LRM is no start for this FlexRM: {'; '.join(differ)}; match flexrm.model, or begin: scratch"
+        )
     taken, first = lrm.state_dict(), "synthesizer.decoder.net.0.weight"
     own = model.state_dict()
     columns = taken[first].shape[1]
