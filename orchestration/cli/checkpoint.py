@@ -32,17 +32,25 @@ def reconstructor(
     """
     from dataclasses import replace
 
-    from stages.reconstruction.load import load
-
     folder = checkpoint_path(preset, checkpoint)
     if owed := credits_of(folder):
         told = Console(stderr=True)
         told.print(f"model {folder.relative_to(paths.data())}, which learned from", style="dim", highlight=False)
         for line in owed:
             told.print(f"  {line}", style="dim", markup=False, highlight=False)
-    found = load(folder, kind=kind, device=device)
-    before = preset.finetune.export if found.kind == "orbitforge" else found.config
+    found = loaded(folder, kind=kind, device=device)
+    before = preset.finetune.export if found.kind in ("orbitforge", "flexrm") else found.config
     return replace(found, config=changed(before, changes))
+
+
+def loaded(path: Path, *, kind: str | None, device: str) -> Reconstructor:
+    """The model at `path`: a FlexRM, which takes a picture as one view, or an LRM; see the `load` of each."""
+    from stages.flexrm.asset import is_flexrm, load_flexrm
+    from stages.reconstruction.load import load
+
+    if kind is None and is_flexrm(path):
+        return load_flexrm(path, device=device)
+    return load(path, kind=kind, device=device)
 
 
 def checkpoint_path(preset: Preset, checkpoint: str | None) -> Path:

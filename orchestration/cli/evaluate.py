@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestration import paths, pipeline
-from orchestration.cli.checkpoint import checkpoint_path
+from orchestration.cli.checkpoint import checkpoint_path, loaded
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.presets.schema import Preset
 from stages.evaluation.protocols import Pictures, SingleImage, Text, read_protocol
@@ -93,7 +93,6 @@ def _entered(subject: Subject) -> Iterator[Subject]:
 def _subjects(named: Sequence[str], preset: Preset, *, kind: str | None, device: str) -> list[Subject]:
     from stages.evaluation.evaluate import model_of
     from stages.evaluation.subjects import Folder
-    from stages.reconstruction.load import load
 
     found: list[Subject] = []
     taken: set[str] = set()
@@ -107,7 +106,7 @@ def _subjects(named: Sequence[str], preset: Preset, *, kind: str | None, device:
         if path.is_dir() and not (path / WEIGHTS).is_file() and not text.startswith(("mlflow:", "models:/")):
             found.append(Folder(name, path, preset.rendering))
         else:
-            found.append(model_of(name, load(path, kind=kind, device=device), preset.evaluation.mesh))
+            found.append(model_of(name, loaded(path, kind=kind, device=device), preset.evaluation.mesh))
     return found
 
 

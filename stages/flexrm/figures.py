@@ -56,7 +56,7 @@ def seen_from(
 
 
 def by_views(
-    model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, ways: tuple[str, ...] = (SPLATS, VOLUME)
+    model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, ways: tuple[str, ...] = (SPLATS,)
 ) -> pl.DataFrame:
     """A row an object, number of `views` and way of drawing: id, object, psnr, foreground_psnr (dB), iou; see
     `stages.evaluation.held_out.figures`."""

@@ -2,8 +2,8 @@
 
 read_views(paths, size, cameras, config) -> PosedViews
 
-Cameras are those of a nerfstudio `transforms.json`, or of a standard ring that candidate views stand on. All that can be
-wrong is said before a model computes anything.
+Cameras are those of a nerfstudio `transforms.json`, or of a standard ring of candidate views. All that can be wrong is
+said before a model computes anything.
 """
 
 from __future__ import annotations

@@ -293,8 +293,8 @@ def test_the_asset_can_be_loaded_used_and_written(rings, pools, tmp_path):
     output, scratch = tmp_path / "flexrm", tmp_path / "scratch"
     output.mkdir()
     make_flexrm(
-        rings / "manifest.parquet", rings / "views", pools / "manifest.parquet", pools, rings / "encoder", rings, output,
-        scratch, CONFIG, 0.08, seed=0, report=silent,
+        rings / "manifest.parquet", rings / "views", pools / "manifest.parquet", pools, rings / "encoder", rings,
+        output, scratch, CONFIG, 0.08, seed=0, report=silent,
     )  # fmt: skip
     assert {path.name for path in output.iterdir()} == {
         "config.json", "model.safetensors", "training.parquet", "asset.glb", "splats.ply", "turntable.mp4",
