@@ -232,8 +232,8 @@ def _to_scale(cameras: Camera) -> tuple[Camera, tuple[str, ...]]:
         return cameras, ()
     pose = cameras.pose.clone()
     pose[:, :3, 3] = (scale * (position - middle)).float()
-    told = f"cameras moved by {[round(-x, 3) for x in middle.tolist()]} and scaled by {scale:.3g}, to the rings' scale"
-    return Camera(pose, cameras.intrinsics), (told,)
+    moved = f"moved by {[round(-x, 3) for x in middle.tolist()]} and " if float(middle.norm()) > 1e-3 else ""
+    return Camera(pose, cameras.intrinsics), (f"cameras {moved}scaled by {scale:.3g}, to the scale of the rings",)
 
 
 Ring = Literal["orbit", "elevations", "candidates"]
