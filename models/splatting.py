@@ -75,8 +75,8 @@ def splat(
 def project(gaussians: Gaussians, cameras: Camera, size: int) -> Projection:
     """Gaussians as ellipses in images of `size` pixels a side."""
     flip = cameras.pose.new_tensor((1.0, -1.0, -1.0))  # x right, y down, z away from the camera
-    to_camera = (cameras.pose[:, :3, :3] * flip).transpose(-1, -2)  # [v, 3, 3]
-    local = (gaussians.positions - cameras.pose[:, None, :3, 3]) @ to_camera.transpose(-1, -2)  # [v, n, 3]
+    to_camera = (cameras.pose[:, :3, :3] * flip).mT  # [v, 3, 3]
+    local = (gaussians.positions - cameras.pose[:, None, :3, 3]) @ to_camera.mT  # [v, n, 3]
     finite = local.isfinite().all(-1)
     seen = finite & (local[..., 2] > NEAR) & (local[..., 2] < FAR)
     x, y, depth = torch.where(seen[..., None], local, 1.0).unbind(-1)
@@ -85,7 +85,8 @@ def project(gaussians: Gaussians, cameras: Camera, size: int) -> Projection:
     margin_x, margin_y = MARGIN * size / fx, MARGIN * size / fy
     held_side = side.clamp(-cx / fx - margin_x, (size - cx) / fx + margin_x)[..., None]
     held_up = up.clamp(-cy / fy - margin_y, (size - cy) / fy + margin_y)[..., None]
-    across, down, away = (to_camera[:, None] @ gaussians.axes()).unbind(-2)  # [v, n, 3]: own axes in camera axes
+    own = gaussians.axes().mT.flatten(0, 1) @ to_camera.mT  # [v, 3n, 3]: every own axis in the camera's
+    across, down, away = own.unflatten(1, (-1, 3)).unbind(-1)  # [v, n, 3] each
     across = (fx / depth)[..., None] * (across - held_side * away)  # the own axes' steps in pixels
     down = (fy / depth)[..., None] * (down - held_up * away)
     xx, yy = across.square().sum(-1), down.square().sum(-1)

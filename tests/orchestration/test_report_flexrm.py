@@ -210,18 +210,12 @@ def test_the_browsers_picture_is_that_of_the_rasteriser(chromium: Any, world: Wo
         tab.wait_for_selector("html[data-splats='2700']", state="attached", timeout=60000)
         picture = drawn(tab, 0)
     focal = 0.95 * 15**0.5 / 2
-    place = (
-        4 * content["radius"] * torch.tensor([np.cos(0.35) * np.cos(0.45), np.cos(0.35) * np.sin(0.45), np.sin(0.35)])
-    )
-    best = np.inf
-    for side in (1, -1):
-        camera = Camera.look_at((place * torch.tensor([1.0, side, 1.0])).float()[None], focal)
-        rgb, _, weight = splat(ball_of_splats(), camera, len(picture), 0.0)
-        ours = torch.cat((rgb, weight), 1)[0].permute(1, 2, 0).numpy() * 255
-        seen = picture.astype(float)
-        seen[..., :3] *= seen[..., 3:] / 255
-        best = min(best, np.abs(ours - seen).mean())
-    assert best < 4
+    way = torch.tensor([np.cos(0.35) * np.cos(0.45), np.cos(0.35) * np.sin(0.45), np.sin(0.35)]).float()
+    camera = Camera.look_at(4 * content["radius"] * way[None], focal)
+    rgb, _, weight = splat(ball_of_splats(), camera, len(picture), 0.0)
+    ours = torch.cat((rgb, weight), 1)[0].permute(1, 2, 0).numpy() * 255
+    picture[..., :3] = picture[..., :3] * picture[..., 3:] / 255
+    assert np.abs(ours - picture).mean() < 2  # of 255: the page rounds places, scales and colours, and its own middle
 
 
 @pytest.mark.parametrize("lacking", [{"before": NO_WEBGL}, {"java_script_enabled": False}])
