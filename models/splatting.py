@@ -59,6 +59,8 @@ def splat(
     device = gaussians.positions.device
     if backend == "auto":
         backend = "gsplat" if device.type == "cuda" and gsplat_missing() is None else "torch"
+    elif backend == "gsplat" and (missing := gsplat_missing(device.type)):
+        raise ValueError(missing)
     cameras = cameras.to(gaussians.positions)
     if backend == "gsplat" and len(gaussians):
         sums = _gsplat(gaussians, cameras, size)
@@ -156,8 +158,10 @@ def _blend_tile(values: Float[Tensor, "n 10"], corner: tuple[int, int, int, int]
 
 
 @cache
-def gsplat_missing() -> str | None:
-    """Why gsplat cannot draw here, or None where it can."""
+def gsplat_missing(device: str = "cuda") -> str | None:
+    """Why gsplat cannot draw Gaussians that lie on such a device, or None where it can."""
+    if device != "cuda":
+        return f"gsplat draws Gaussians on a CUDA device, these are on {device}"
     if not torch.cuda.is_available():
         return "gsplat draws on CUDA devices alone, and torch sees none here"
     if importlib.util.find_spec("gsplat") is None:
@@ -170,10 +174,6 @@ def gsplat_missing() -> str | None:
 
 
 def _gsplat(gaussians: Gaussians, cameras: Camera, size: int) -> Float[Tensor, "v s s 5"]:
-    if (missing := gsplat_missing()) is not None:
-        raise ValueError(missing)
-    if gaussians.positions.device.type != "cuda":
-        raise ValueError(f"gsplat draws Gaussians on a CUDA device, these are on {gaussians.positions.device}")
     from gsplat import rasterization  # pyright: ignore[reportMissingImports]
 
     flip = cameras.pose.new_tensor((1.0, -1.0, -1.0, 1.0))
