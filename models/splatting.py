@@ -59,6 +59,8 @@ def splat(
     device = gaussians.positions.device
     if backend == "auto":
         backend = "gsplat" if device.type == "cuda" and gsplat_missing() is None else "torch"
+    elif backend == "gsplat" and (missing := gsplat_missing(device.type)):
+        raise ValueError(missing)
     cameras = cameras.to(gaussians.positions)
     if backend == "gsplat" and len(gaussians):
         sums = _gsplat(gaussians, cameras, size)
@@ -75,8 +77,8 @@ def splat(
 def project(gaussians: Gaussians, cameras: Camera, size: int) -> Projection:
     """Gaussians as ellipses in images of `size` pixels a side."""
     flip = cameras.pose.new_tensor((1.0, -1.0, -1.0))  # x right, y down, z away from the camera
-    to_camera = (cameras.pose[:, :3, :3] * flip).transpose(-1, -2)  # [v, 3, 3]
-    local = (gaussians.positions - cameras.pose[:, None, :3, 3]) @ to_camera.transpose(-1, -2)  # [v, n, 3]
+    to_camera = (cameras.pose[:, :3, :3] * flip).mT  # [v, 3, 3]
+    local = (gaussians.positions - cameras.pose[:, None, :3, 3]) @ to_camera.mT  # [v, n, 3]
     finite = local.isfinite().all(-1)
     seen = finite & (local[..., 2] > NEAR) & (local[..., 2] < FAR)
     x, y, depth = torch.where(seen[..., None], local, 1.0).unbind(-1)
@@ -85,7 +87,8 @@ def project(gaussians: Gaussians, cameras: Camera, size: int) -> Projection:
     margin_x, margin_y = MARGIN * size / fx, MARGIN * size / fy
     held_side = side.clamp(-cx / fx - margin_x, (size - cx) / fx + margin_x)[..., None]
     held_up = up.clamp(-cy / fy - margin_y, (size - cy) / fy + margin_y)[..., None]
-    across, down, away = (to_camera[:, None] @ gaussians.axes()).unbind(-2)  # [v, n, 3]: own axes in camera axes
+    own = gaussians.axes().mT.flatten(0, 1) @ to_camera.mT  # [v, 3n, 3]: every own axis in the camera's
+    across, down, away = own.unflatten(1, (-1, 3)).unbind(-1)  # [v, n, 3] each
     across = (fx / depth)[..., None] * (across - held_side * away)  # the own axes' steps in pixels
     down = (fy / depth)[..., None] * (down - held_up * away)
     xx, yy = across.square().sum(-1), down.square().sum(-1)
@@ -155,8 +158,10 @@ def _blend_tile(values: Float[Tensor, "n 10"], corner: tuple[int, int, int, int]
 
 
 @cache
-def gsplat_missing() -> str | None:
-    """Why gsplat cannot draw here, or None where it can."""
+def gsplat_missing(device: str = "cuda") -> str | None:
+    """Why gsplat cannot draw Gaussians that lie on such a device, or None where it can."""
+    if device != "cuda":
+        return f"gsplat draws Gaussians on a CUDA device, these are on {device}"
     if not torch.cuda.is_available():
         return "gsplat draws on CUDA devices alone, and torch sees none here"
     if importlib.util.find_spec("gsplat") is None:
@@ -169,10 +174,6 @@ def gsplat_missing() -> str | None:
 
 
 def _gsplat(gaussians: Gaussians, cameras: Camera, size: int) -> Float[Tensor, "v s s 5"]:
-    if (missing := gsplat_missing()) is not None:
-        raise ValueError(missing)
-    if gaussians.positions.device.type != "cuda":
-        raise ValueError(f"gsplat draws Gaussians on a CUDA device, these are on {gaussians.positions.device}")
     from gsplat import rasterization  # pyright: ignore[reportMissingImports]
 
     flip = cameras.pose.new_tensor((1.0, -1.0, -1.0, 1.0))

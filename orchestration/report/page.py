@@ -15,8 +15,20 @@ from orchestration import paths, pipeline
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.current import Current
 from orchestration.pipeline import Pipeline
-from orchestration.report import figures, gallery, provenance
-from orchestration.report.tables import EVALUATION, TRENDS, Evaluation, Trends, read_evaluation, read_trends
+from orchestration.report import figures, flexrm, gallery, provenance
+from orchestration.report.splats import packed
+from orchestration.report.tables import (
+    EVALUATION,
+    FLEXRM,
+    TRENDS,
+    Evaluation,
+    FlexRM,
+    Trends,
+    read_evaluation,
+    read_flexrm,
+    read_trends,
+)
+from stages.errors import InputError
 
 HERE = Path(__file__).parent
 SPDX = "https://spdx.org/licenses/{}.html"
@@ -46,15 +58,17 @@ def render(of: Pipeline) -> str:
     """The text of the page. Raises as `write` does."""
     folder = paths.data() / of.preset.name
     evaluation, trends = read_evaluation(folder / EVALUATION), read_trends(folder / TRENDS)
+    many = read_flexrm(folder / FLEXRM)
     current = Current(of)
     model = provenance.model_row(current, evaluation.shown if evaluation else None)
-    if evaluation is None and trends is None and model is None:
+    if evaluation is None and trends is None and many is None and model is None:
         raise OrbitforgeError(
             f"nothing to report: {folder} holds no evaluation, no trends and no model; make them with "
             f"`orbitforge run --preset {of.preset.name}`"
         )
     commands = provenance.commands(current, model)
-    style, script = (_read(name) for name in ("page.css", "viewer.js"))
+    style = _read("page.css")
+    script = "".join(map(_read, ("turning.js", "viewer.js", *(("splats.js",) if many else ()))))
     return _environment().get_template("page.html").render(
         preset=of.preset,
         policy=_policy(style, script),
@@ -67,6 +81,7 @@ def render(of: Pipeline) -> str:
         widest=max(len(command) for command, _ in commands),
         **_measured(evaluation),
         **_trends(trends),
+        **_many(many),
     )  # fmt: skip
 
 
@@ -97,6 +112,18 @@ def _trends(trends: Trends | None) -> dict[str, Any]:
         "ablations": [each for each in found if not each.over_a_size],
         "drawings": {name: _uri("image/svg+xml", svg) for name, svg in drawings.items()},
     }
+
+
+def _many(many: FlexRM | None) -> dict[str, Any]:
+    """The reconstruction from any number of views."""
+    if many is None:
+        return {"many": None}
+    try:
+        splats, lacking = packed(many.folder / "splats.ply"), ""
+    except InputError as error:
+        splats, lacking = None, str(error).replace(f"{many.folder}/", "")
+    drawing = flexrm.chart(many.figures)
+    return {"many": many, "lines": flexrm.lines(many.figures), "chart": drawing, "splats": splats, "no_splats": lacking}
 
 
 def _environment() -> Environment:

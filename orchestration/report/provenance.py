@@ -24,7 +24,7 @@ from orchestration.lineage.ledger import Row
 from orchestration.lineage.licences import asks_for_credit
 from orchestration.lineage.record import Record, record
 from orchestration.presets.schema import preset_names
-from orchestration.report.tables import EVALUATION, TRENDS
+from orchestration.report.tables import EVALUATION, FLEXRM, TRENDS
 from orchestration.versions import data_version
 
 DEFAULT = "lrm_finetuned"
@@ -149,7 +149,7 @@ def _credits(known: Record) -> Iterator[Credit]:
 
 def versions(current: Current, model: Row | None) -> list[Version]:
     """What the page was made from, and whether it is what the ledger says."""
-    found = [_of_folder(current, asset) for asset in (EVALUATION, TRENDS)]
+    found = [_of_folder(current, asset) for asset in (EVALUATION, TRENDS, FLEXRM)]
     if model:
         newest = current.everything.get(model.folder)
         later = newest and newest.version != model.version

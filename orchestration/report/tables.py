@@ -14,8 +14,18 @@ from orchestration.errors import OrbitforgeError
 from stages.evaluation.tables import COMPARISONS, MEANS, TABLE
 from stages.scaling.tables import FITS, PLACES
 
-EVALUATION, TRENDS = "evaluation", "scaling_trends"
+EVALUATION, TRENDS, FLEXRM = "evaluation", "scaling_trends", "flexrm"
 SIZE_OF_CORPUS = "synthetic size"
+
+BY_VIEWS: Mapping[str, type[pl.DataType]] = {
+    "inputs": pl.String,
+    "views": pl.Int64,
+    "object": pl.String,
+    "psnr": pl.Float64,
+    "foreground_psnr": pl.Float64,
+    "iou": pl.Float64,
+}
+"""Columns of the figures of `flexrm`: one reconstruction of a held-out object a row."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,14 @@ class Trends:
     points: pl.DataFrame
     fits: pl.DataFrame
     drawings: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
+class FlexRM:
+    """The reconstruction from any number of views: `figures` on held-out objects; the folder has one as splats."""
+
+    folder: Path
+    figures: pl.DataFrame
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
@@ -76,6 +94,11 @@ def read_trends(folder: Path) -> Trends | None:
         name: path.read_bytes() for name, path in drawings.items() if path.parent == folder and path.is_file()
     }  # a name with a slash in it reaches no other folder
     return Trends(folder, points, _table(folder / "fits.parquet", FITS), found)
+
+
+def read_flexrm(folder: Path) -> FlexRM | None:
+    """None where nobody made it. Raises OrbitforgeError as `read_evaluation` does."""
+    return FlexRM(folder, _table(folder / "figures.parquet", BY_VIEWS)) if folder.is_dir() else None
 
 
 def _table(path: Path, columns: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models import splatting
 from models.camera import Camera
 from models.gaussians import Gaussians, rotation_matrices
-from models.splatting import gsplat_missing, project, splat
+from models.splatting import blend, gsplat_missing, project, splat
 
 FIELDS = ("positions", "scales", "rotations", "opacities", "colours")
 WAYS = ("torch", "plain")
@@ -254,6 +257,43 @@ def test_projection_agrees_with_gsplats_own_reference() -> None:
     torch.testing.assert_close(ellipses[..., :2][seen], means[seen])
     torch.testing.assert_close(ellipses[..., 2:5][seen], inverse[seen], rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(ellipses[..., 5][seen], depths[seen])
+
+
+def test_gsplat_is_asked_for_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CUDA its own projection in torch and our blending stand for its kernels: what is asked is what counts."""
+    gsplat = pytest.importorskip("gsplat", reason="gsplat is not installed")
+    reference = pytest.importorskip("gsplat.cuda._torch_impl")
+    signature = inspect.signature(gsplat.rasterization)
+
+    def drawn(*args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+        asked = signature.bind(*args, **kwargs).arguments
+        assert asked["rasterize_mode"] == "classic"
+        assert asked["render_mode"] == "RGB+D"
+        covariances, _ = reference._quat_scale_to_covar_preci(asked["quats"], asked["scales"], compute_preci=False)
+        radii, means, depths, inverse, _ = reference._fully_fused_projection(
+            asked["means"],
+            covariances,
+            asked["viewmats"],
+            asked["Ks"],
+            asked["width"],
+            asked["height"],
+            asked["eps2d"],
+            asked["near_plane"],
+            asked["far_plane"],
+        )
+        ellipses = torch.cat((means, inverse, depths[..., None]), -1)
+        seen = (radii > 0).all(-1)
+        order = depths.masked_fill(~seen, torch.inf).argsort(dim=-1)
+        sums = blend(ellipses, asked["colors"], asked["opacities"], order, seen.sum(-1), asked["width"])
+        return sums[..., :4], sums[..., 4:], {}
+
+    monkeypatch.setattr(gsplat, "rasterization", drawn)
+    monkeypatch.setattr(splatting, "gsplat_missing", lambda device: None)
+    gaussians, ring = scattered(300, 12, torch.float32), Camera.orbit(3, 18.0)
+    ring = Camera(ring.pose, ring.intrinsics * torch.tensor([1.0, 1.1, 0.9, 1.05]))  # no two alike
+    ours = splat(gaussians, ring, 20, 0.5)
+    for one, other in zip(ours, splat(gaussians, ring, 20, 0.5, backend="gsplat"), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.skipif(gsplat_missing() is not None, reason=str(gsplat_missing()))

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 import trimesh
 from PIL import Image
 from trimesh.visual.material import PBRMaterial
 from trimesh.visual.texture import TextureVisuals
 
+from models.gaussians import Gaussians
+from stages.reconstruction.splats import write_splats
 from stages.scaling.tables import FITS, PLACES
 
 PROTOCOL = "held-out-3f2a91bc"
@@ -84,6 +87,30 @@ def write_trends(folder: Path, *, word: str = "both") -> None:
     pl.DataFrame([fit], FITS, orient="row").write_parquet(folder / "fits.parquet")
     svg = '<svg xmlns="http://www.w3.org/2000/svg" width="400" height="200"><circle cx="90" cy="90" r="40"/></svg>'
     (folder / "trend.svg").write_text(svg)
+
+
+def write_flexrm(folder: Path, *, word: str = "clean", count: int = 3000) -> None:
+    """Figures of two objects that rise with the number of views, and a ball as splats, red above and blue below."""
+    folder.mkdir(parents=True)
+    rows = [
+        (inputs, views, name, 18 + gain + views / 4, 12 + gain + views / 4, 0.5 + views / 100 + gain / 10)
+        for inputs, best in ((word, 1.0), ("all", 0.0))
+        for views in (16, 1, 4)
+        for name, gain in (("box", best), ("ball", best + 1))
+    ]
+    columns = ("inputs", "views", "object", "psnr", "foreground_psnr", "iou")
+    pl.DataFrame(rows, columns, orient="row").write_parquet(folder / "figures.parquet")
+    write_splats(ball_of_splats(count), folder / "splats.ply", {"object": word})
+
+
+def ball_of_splats(count: int = 3000) -> Gaussians:
+    """On a sphere around the origin, red where z is positive and blue below; the last tenth cannot be seen."""
+    draw = torch.Generator().manual_seed(0)
+    places = torch.nn.functional.normalize(torch.randn(count, 3, generator=draw), dim=-1) * 0.6
+    colours = torch.where(places[:, 2:] > 0, torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9]))
+    opacities = torch.where(torch.arange(count) < 0.9 * count, 0.9, 0.01)
+    scales = torch.tensor([0.06, 0.03, 0.04]).expand(count, 3)
+    return Gaussians(places, scales, torch.randn(count, 4, generator=draw), opacities, colours)
 
 
 def write_json(path: Path, content: Any) -> None:
