@@ -213,7 +213,9 @@ def build_pipeline(shapes: BackboneConfig) -> Any:
             projection_dim=shapes.text_width,
         )
     )
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, steps_offset=1
+    )
     return _pipeline(autoencoder, text_encoder, None, unet, scheduler)
 
 
@@ -231,8 +233,8 @@ def _widen(unet: Any, channels: int) -> None:
 
 def cell_places(elevations: tuple[float, ...], side: int) -> Float[Tensor, "v 6 side side"]:
     """Sine and cosine of each cell's elevation, doubled to the range of latents, and (x, y) with their waves."""
-    axis = torch.linspace(-1, 1, side)
     angle = torch.deg2rad(torch.tensor(elevations))
+    axis = torch.linspace(-1, 1, side, device=angle.device)  # transformers may leave torch a linspace of its own
     turn, y, x = torch.meshgrid(angle, axis, axis, indexing="ij")
     return 2 * torch.stack((turn.sin(), turn.cos(), x, y, (math.pi * x).sin(), (math.pi * y).sin()), 1)
 
