@@ -14,7 +14,7 @@ from orchestration.errors import OrbitforgeError
 from stages.evaluation.tables import COMPARISONS, MEANS, TABLE
 from stages.scaling.tables import FITS, PLACES
 
-EVALUATION, TRENDS, FLEXRM = "evaluation", "scaling_trends", "flexrm"
+EVALUATION, TRENDS, FLEXRM = "evaluation", "scaling_trends", "flexrm_evaluation"
 SIZE_OF_CORPUS = "synthetic size"
 
 BY_VIEWS: Mapping[str, type[pl.DataType]] = {
@@ -25,7 +25,7 @@ BY_VIEWS: Mapping[str, type[pl.DataType]] = {
     "foreground_psnr": pl.Float64,
     "iou": pl.Float64,
 }
-"""Columns of the figures of `flexrm`: one reconstruction of a held-out object a row."""
+"""Columns of the figures of `flexrm_evaluation`: one reconstruction of a held-out object a row."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ __all__ = ["chromium", "full", "home"]  # fixtures
 @pytest.fixture
 def many(full: Path) -> Path:
     """Everything, the reconstruction from many views as well."""
-    write_flexrm(full / "flexrm")
+    write_flexrm(full / "flexrm_evaluation")
     return full
 
 
@@ -45,11 +45,11 @@ def test_figures_stand_by_kind_and_number_of_views(world: World, many: Path) -> 
     assert "clean 1 13.8 13.2 to 14.2 0.660 0.610 to 0.710 19.8 19.2 to 20.2 2 clean 4" in text
     assert "all 16 16.5 16.0 to 17.0" in text
     assert "Foreground PSNR, dB by number of views: clean , all ." in text
-    assert "flexrm : the ledger knows nothing of it" in text
+    assert "flexrm_evaluation : the ledger knows nothing of it" in text
 
 
 def test_it_alone_is_worth_a_page(world: World) -> None:
-    write_flexrm(world.data / "toy" / "flexrm")
+    write_flexrm(world.data / "toy" / "flexrm_evaluation")
     assert "FlexRM: from any number of views" in Seen(page(world)).text
 
 
@@ -74,7 +74,7 @@ def test_an_object_counts_once_and_what_has_no_value_is_said() -> None:
 
 
 def test_the_drawing_rises_where_figures_do(many: Path) -> None:
-    found = read_flexrm(many / "flexrm")
+    found = read_flexrm(many / "flexrm_evaluation")
     assert found
     drawing = chart(found.figures)
     assert drawing
@@ -99,13 +99,13 @@ def test_the_drawing_rises_where_figures_do(many: Path) -> None:
     ],
 )
 def test_damaged_figures_are_named(world: World, many: Path, damage: Any, said: str) -> None:
-    damage(many / "flexrm")
+    damage(many / "flexrm_evaluation")
     with pytest.raises(OrbitforgeError, match=re.escape(said)):
         page(world)
 
 
 def test_splats_that_cannot_be_had_are_said_and_the_figures_stay(world: World, many: Path) -> None:
-    (many / "flexrm" / "splats.ply").write_bytes(b"ply\nno more")
+    (many / "flexrm_evaluation" / "splats.ply").write_bytes(b"ply\nno more")
     text = Seen(page(world)).text
     assert "splats.ply is no PLY file" in text
     assert str(many) not in text
@@ -114,19 +114,19 @@ def test_splats_that_cannot_be_had_are_said_and_the_figures_stay(world: World, m
 
 
 def test_empty_figures_say_how_to_make_them(world: World, many: Path) -> None:
-    file = many / "flexrm" / "figures.parquet"
+    file = many / "flexrm_evaluation" / "figures.parquet"
     pl.read_parquet(file).clear().write_parquet(file)
-    assert "orbitforge flexiview --preset toy --select flexrm makes them again" in Seen(page(world)).text
+    assert "orbitforge flexiview --preset toy --select flexrm_evaluation makes them again" in Seen(page(world)).text
 
 
 def test_nothing_in_its_data_becomes_an_element(world: World, full: Path) -> None:
-    write_flexrm(full / "flexrm", word=HOSTILE)
+    write_flexrm(full / "flexrm_evaluation", word=HOSTILE)
     hostile = Seen(page(world))
     assert HOSTILE.split("<")[0] in hostile.text
-    (full / "flexrm" / "figures.parquet").unlink()
-    (full / "flexrm" / "splats.ply").unlink()
-    (full / "flexrm").rmdir()
-    write_flexrm(full / "flexrm")
+    (full / "flexrm_evaluation" / "figures.parquet").unlink()
+    (full / "flexrm_evaluation" / "splats.ply").unlink()
+    (full / "flexrm_evaluation").rmdir()
+    write_flexrm(full / "flexrm_evaluation")
     assert Seen(page(world)).tags == hostile.tags
 
 
@@ -169,7 +169,7 @@ def test_of_many_splats_those_that_cover_most_are_shown(tmp_path: Path) -> None:
 
 
 def test_a_page_with_as_many_splats_as_it_takes_is_light(world: World, full: Path) -> None:
-    write_flexrm(full / "flexrm", count=30_000)
+    write_flexrm(full / "flexrm_evaluation", count=30_000)
     first = page(world).read_bytes()
     assert len(first) < 600_000
     assert page(world, "again.html").read_bytes() == first
@@ -205,7 +205,7 @@ def test_a_browser_shows_the_splats_as_they_are_and_turns_them(chromium: Any, wo
 
 def test_the_browsers_picture_is_that_of_the_rasteriser(chromium: Any, world: World, many: Path) -> None:
     """The same look: the viewer's camera stands at 4 radii, turned by .45 and .35 off the x axis and the horizon."""
-    content = packed(many / "flexrm" / "splats.ply")
+    content = packed(many / "flexrm_evaluation" / "splats.ply")
     with opened(chromium, page(world)) as tab:
         tab.wait_for_selector("html[data-splats='2700']", state="attached", timeout=60000)
         picture = drawn(tab, 0)
