@@ -17,6 +17,9 @@ from orchestration.presets.schema import Preset, current_preset
 from stages.reconstruction.files import FORMATS
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
     from stages.flexrm.asset import SplatAsset, ViewsReconstructor
     from stages.flexrm.views import PosedViews
 
@@ -114,6 +117,30 @@ def posed(preset: Preset, images: list[Path], cameras: str) -> PosedViews:
     if isinstance(named, Path) and not named.is_file():
         raise OrbitforgeError(f"--cameras {cameras}: neither a file nor one of the rings {', '.join(RINGS)}")
     return read_views(images, config.encoder.image_size, named, rings, config.box)
+
+
+def imagined(preset: Preset, picture: Float[Tensor, "3 s s"], caption: str, seed: int) -> PosedViews:
+    """Candidate views of one picture, those that curation keeps: the whole of Flex3D. Raises OrbitforgeError where a
+    model is missing."""
+    from stages.candidates.draw import Candidates
+    from stages.curation.curate import load_curator
+    from stages.flexrm.views import PosedViews
+
+    home, encoder = paths.data() / preset.name, paths.data() / "base_models" / "encoder"
+    for name in ("multiview_model", "video_model", "quality_classifier"):
+        if not (home / name / "config.json").is_file():
+            raise OrbitforgeError(
+                f"{home / name} holds no model yet, and candidate views want one: make them with `orbitforge run` and "
+                f"`orbitforge flexiview --preset {preset.name}`, or give views with --cameras"
+            )
+    candidates = Candidates(
+        home / "multiview_model", home / "video_model", preset.candidates, preset.corpus, preset.rendering
+    )
+    (pool,) = candidates(picture[None], ["picture"], [caption], seed)
+    kept = load_curator(home / "quality_classifier", encoder, preset.curation, preset.quality)(pool).kept
+    order = [pool.front, *(place for place in kept.nonzero()[0].tolist() if place != pool.front)]
+    told = f"{len(order)} of {len(pool.views)} candidate views are kept"
+    return PosedViews(pool.views[order], pool.cameras[order], (told,))
 
 
 def flexrm(preset: Preset, checkpoint: str | None, *, device: str, changes: dict[str, Any]) -> ViewsReconstructor:

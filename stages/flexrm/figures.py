@@ -30,13 +30,19 @@ def parted(orbits: Orbits, protocol: ViewsProtocolConfig) -> tuple[list[int], li
     cameras = orbits.cameras[0]
     position = cameras.pose[:, :3, 3].double()
     azimuth = torch.rad2deg(torch.atan2(position[:, 1], position[:, 0]))
-    elevation = torch.rad2deg(torch.asin(position[:, 2] / position.norm(dim=-1)))
+    elevation = elevations_of(cameras)
     steps = int((elevation - elevation[0]).abs().lt(1e-3).sum())  # views of one ring
     even = [view for view in range(len(position)) if view % steps % 2 == 0]
     odd = [view for view in range(len(position)) if view % steps % 2]
     away = ((azimuth - protocol.azimuth + 180) % 360 - 180).abs() + (elevation - protocol.elevation).abs()
     first = min(even, key=lambda view: float(away[view]))
     return spread_order(cameras, first, even), odd[:: protocol.every]
+
+
+def elevations_of(cameras: Camera) -> Float[Tensor, " v"]:
+    """Degrees above the horizon of cameras [v] that look at the origin."""
+    position = cameras.pose[:, :3, 3].double()
+    return torch.rad2deg(torch.asin(position[:, 2] / position.norm(dim=-1)))
 
 
 @torch.no_grad()

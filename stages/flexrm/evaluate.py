@@ -1,0 +1,161 @@
+"""What more views bring, and what curation brings on pools of which half the views were spoiled on purpose.
+
+evaluate_flexrm(flexrm, rings, ring_views, output, config, curate, *, seed, report)
+    -> output/figures.parquet  (inputs, views, object, id, pool, psnr, foreground_psnr, iou)
+       output/pools.parquet    (id, pool, views, spoiled, kept, spoiled_kept)
+       output/summary.json     what the checks ask
+       output/splats.ply       a held-out object from four of its views
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from models.flexrm import FlexRM
+from stages.candidates.pool import IMAGE, VIDEO, Pool
+from stages.curation.spoils import spoiled
+from stages.evaluation.held_out import object_of
+from stages.evaluation.statistics import interval
+from stages.flexrm.asset import load_flexrm
+from stages.flexrm.config import FlexRMTrainingConfig, ViewsProtocolConfig
+from stages.flexrm.figures import MEASURED, by_views, compared, elevations_of, parted, seen_from
+from stages.objects.splits import HELD_OUT
+from stages.reconstruction.data import Orbits, rendered_orbits
+from stages.seeds import numpy_generator
+from stages.training import Report
+
+CLEAN = "clean views"
+POOL, UNCURATED, CURATED = "clean pool", "half spoiled", "half spoiled, curated"
+"""Which views a reconstruction was given: more and more of a ring's, or those of a pool."""
+SHOWN = 4
+Curate = Callable[[Pool], Sequence[int]]
+"""The places of a pool's views that are kept."""
+
+
+def evaluate_flexrm(
+    flexrm: Path,
+    rings: Path,
+    ring_views: Path,
+    output: Path,
+    config: FlexRMTrainingConfig,
+    curate: Curate,
+    *,
+    seed: int,
+    report: Report,
+) -> dict[str, float]:
+    """Measure the model in the folder `flexrm` on the held-out objects of `rings`; returns the means by inputs and
+    views. Pools are those of candidate views, made of true ones: what a perfect pair of generators would give.
+
+    Raises InputError when the folder holds no FlexRM, ValueError when there is no held-out object.
+    """
+    torch.set_num_threads(1)
+    reconstruct = load_flexrm(flexrm, config=config.export)
+    model, protocol = reconstruct.lrm, config.protocol
+    assert isinstance(model, FlexRM)
+    held_out = rendered_orbits(pl.read_parquet(rings), ring_views, HELD_OUT)
+    report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
+    rising = by_views(model, held_out, protocol).with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0))
+    pools, kept = by_pools(model, held_out, protocol, curate, seed=seed, report=report)
+    columns = ["inputs", "views", "object", "id", "pool", *MEASURED]
+    figures = pl.concat([table.select(columns) for table in (rising, pools)], how="vertical_relaxed")
+    figures.write_parquet(output / "figures.parquet")
+    kept.write_parquet(output / "pools.parquet")
+    (output / "summary.json").write_text(json.dumps(summary(figures, kept), indent=1) + "\n")
+    views = parted(held_out, protocol)[0][:SHOWN]
+    made = reconstruct.from_views(held_out.rgb[0, views].float() / 255, held_out.cameras[0][views])
+    made.told(object=object_of(held_out.ids[0])).write_splats(output / "splats.ply")
+    means = figures.group_by("inputs", "views").agg(pl.col("foreground_psnr").mean()).sort("inputs", "views")
+    clean = means.filter(pl.col("inputs") == CLEAN)
+    told = {f"foreground_psnr/{views}": value for views, value in clean.select("views", "foreground_psnr").iter_rows()}
+    return told | {
+        f"foreground_psnr/{name}": float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
+        for name in (POOL, UNCURATED, CURATED)
+    }
+
+
+def by_pools(
+    model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, curate: Curate, *, seed: int, report: Report
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The figures of each object from a clean pool, from one that was spoiled, and from what curation kept of it, at
+    views on other rings than the pool's orbit; and what was kept."""
+    first, targets = parted(orbits, protocol)[0][0], parted(orbits, protocol)[1]
+    high = elevations_of(orbits.cameras[0])
+    targets = [view for view in targets if abs(float(high[view]) - protocol.elevation) > 1e-3]
+    whole = [ring_pool(orbits, row, first) for row in range(len(orbits.ids))]
+    made: dict[str, list[Any]] = {POOL: [], UNCURATED: [], CURATED: []}
+    counts, facts = [], []
+    for draw in range(protocol.pools):
+        for row, pool in enumerate(whole):
+            others = [other for number, other in enumerate(whole) if number != row]
+            bad, which = spoiled(pool, numpy_generator(seed, pool.id, draw), protocol.spoiled, others=others)
+            chosen = list(curate(bad))
+            asked = orbits.cameras[row][targets]
+            for name, given, some in (
+                (POOL, pool, range(len(pool.views))),
+                (UNCURATED, bad, range(len(pool.views))),
+                (CURATED, bad, chosen),
+            ):
+                places = _front_first(given, some)
+                made[name].append(seen_from(model, given.views[places], given.cameras[places], asked))
+            counts.append(len(chosen))
+            row_facts = {"id": pool.id, "pool": draw, "views": len(pool.views), "spoiled": len(which)}
+            facts.append({**row_facts, "kept": len(chosen), "spoiled_kept": len(set(chosen) & set(which))})
+        report({"step": draw + 1, "of": protocol.pools})
+    tables = []
+    n = len(orbits.ids)
+    for name, results in made.items():
+        for draw in range(protocol.pools):
+            table = compared(orbits, first, targets, results[draw * n : (draw + 1) * n])
+            views = counts[draw * n : (draw + 1) * n] if name == CURATED else [len(pool.views) for pool in whole]
+            tables.append(
+                table.with_columns(inputs=pl.lit(name), views=pl.Series(views, dtype=pl.Int32), pool=pl.lit(draw))
+            )
+    return pl.concat(tables), pl.DataFrame(facts)
+
+
+def ring_pool(orbits: Orbits, row: int, first: int) -> Pool:
+    """The true views of an object that stand where candidate views do: at the azimuth of `first` on every ring, then
+    all of its own ring from there on."""
+    cameras = orbits.cameras[row]
+    high = elevations_of(cameras)
+    ring = [view for view in range(len(high)) if abs(float(high[view] - high[first])) < 1e-3]
+    above = [view for view in range(len(high)) if view % len(ring) == first % len(ring)]
+    start = ring.index(first)
+    views = [*above, *ring[start:], *ring[:start]]
+    sources = (IMAGE,) * len(above) + (VIDEO,) * len(ring)
+    clip = tuple(range(len(above), len(views)))
+    posed = cameras[views].relative_to(cameras[first][None])
+    return Pool(orbits.ids[row], orbits.rgb[row, views].float() / 255, posed, sources, clip)
+
+
+def _front_first(pool: Pool, chosen: Sequence[int]) -> list[int]:
+    """The places with the front leading: the world is turned so that it stands at azimuth 0."""
+    return [pool.front, *(place for place in chosen if place != pool.front)]
+
+
+def summary(figures: pl.DataFrame, kept: pl.DataFrame) -> dict[str, Any]:
+    """Means by inputs and views; what curation adds to a spoiled pool, in pairs of equal object and pool, with the
+    95 % interval over objects; how many of the spoiled and of the good views are kept."""
+    means = figures.filter(pl.col("inputs") == CLEAN).group_by("views").agg(pl.col(*MEASURED).mean()).sort("views")
+    pairs = figures.filter(pl.col("inputs") == CURATED).join(
+        figures.filter(pl.col("inputs") == UNCURATED), on=["id", "pool"], suffix="_before"
+    )
+    gains = pairs.with_columns(gain=pl.col("foreground_psnr") - pl.col("foreground_psnr_before"))
+    over_objects = gains.group_by("object").agg(pl.col("gain").mean()).sort("object")["gain"].drop_nulls().to_numpy()
+    bad, whole = int(kept["spoiled"].sum()), int(kept["views"].sum())
+    stay = int(kept["spoiled_kept"].sum())
+    return {
+        "by_views": means.to_dicts(),
+        "pools": {
+            name: float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
+            for name in (POOL, UNCURATED, CURATED)
+        },
+        "gain": {**interval(over_objects)._asdict(), "objects": len(over_objects)},
+        "kept": {"spoiled": stay / max(bad, 1), "good": (int(kept["kept"].sum()) - stay) / max(whole - bad, 1)},
+    }
