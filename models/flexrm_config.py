@@ -23,5 +23,10 @@ class FlexRMConfig(LRMConfig):
     reach: float = Field(
         1.5, gt=0, description="largest offset of a Gaussian from its grid point, in steps of the grid"
     )
-    spread: float = Field(0.6, gt=0, description="standard deviation of a Gaussian at the start, in steps of the grid")
+    spread: float = Field(
+        0.4,
+        gt=0,
+        description="standard deviation of a Gaussian at the start, in steps of the grid; at .4 = (2 pi) ** -.5 a grid "
+        "of them hides about what the volume does",
+    )
     spreads: float = Field(4.0, gt=1, description="an axis grows or shrinks at most by this factor")

@@ -10,7 +10,7 @@ from orchestration.steps import Step, Work
 
 STEP = Step(
     name="flexrm",
-    reads=("ring_manifest", "curated_manifest", "lrm_finetuned", "base_models"),
+    reads=("ring_manifest", "curated_manifest", "base_models"),
     files=("ring_views", "curated_views"),
     config=("flexrm", "quality.whiteness"),
     code=("stages.flexrm.make",),
@@ -29,7 +29,6 @@ def make(work: Work) -> None:
         work.inputs["curated_manifest"] / "manifest.parquet",
         work.inputs["curated_views"],
         work.inputs["base_models"] / "encoder",
-        work.inputs["lrm_finetuned"],
         work.output,
         work.scratch,
         work.preset.flexrm,

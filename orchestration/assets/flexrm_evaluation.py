@@ -1,6 +1,7 @@
 """What more views bring to FlexRM, and what curation does."""
 
 import json
+from itertools import pairwise
 
 import dagster as dg
 import polars as pl
@@ -25,6 +26,7 @@ STEP = Step(
 
 def make(work: Work) -> None:
     from stages.curation.curate import load_curator
+
     from stages.flexrm.evaluate import evaluate_flexrm
 
     curate = load_curator(
@@ -66,9 +68,9 @@ def _summary() -> dict:
 def quality_rises_with_views() -> dg.AssetCheckResult:
     found = [(row["views"], row["foreground_psnr"]) for row in _summary()["by_views"]]
     falls = [
-        f"{b[0]} views {b[1]:.2f} dB after {a[0]} with {a[1]:.2f}"
-        for a, b in zip(found, found[1:], strict=False)
-        if b[1] <= a[1]
+        f"{b} views {after:.2f} dB, {a} views {before:.2f}"
+        for (a, before), (b, after) in pairwise(found)
+        if after <= before
     ]
     return dg.AssetCheckResult(
         passed=not falls,

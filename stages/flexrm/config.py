@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.flexrm_config import VIEWS, FlexRMConfig
@@ -65,10 +63,6 @@ class FlexRMTrainingConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: FlexRMConfig = FlexRMConfig.model_validate({})
-    begin: Literal["lrm", "scratch"] = Field(
-        "lrm",
-        description="lrm: as the fine-tuned LRM of one view, whose shape `model` must have; the paper does not tell",
-    )
     train_encoder: bool = Field(
         True, description="false trains what cameras change of the encoder, not its base weights"
     )

@@ -1,6 +1,6 @@
 """A FlexRM from rendered rings and curated pools, with what a user wants to see of it.
 
-make_flexrm(rings, ring_views, pools, curated_views, encoder, lrm, output, scratch, config, whiteness, *, seed, report,
+make_flexrm(rings, ring_views, pools, curated_views, encoder, output, scratch, config, whiteness, *, seed, report,
             loggers=None)
     -> output/{config.json, model.safetensors, training.parquet, splats.ply, asset.glb, turntable.mp4}
 """
@@ -38,7 +38,6 @@ def make_flexrm(
     pools: Path,
     curated_views: Path,
     encoder: Path,
-    lrm: Path,
     output: Path,
     scratch: Path,
     config: FlexRMTrainingConfig,
@@ -49,15 +48,15 @@ def make_flexrm(
     loggers: list[Any] | None = None,
 ) -> None:
     """Train on the training objects of `rings` and the accepted pools of `pools` (Parquet files; shards below
-    `ring_views` and `curated_views`), beginning as
-    the folders `encoder` and `lrm` have it.
+    `ring_views` and `curated_views`), the image
+    encoder starting from the folder `encoder`.
 
     Raises ValueError when there is no training object, or the encoder is not the one that the config describes.
     """
     manifest = pl.read_parquet(rings)
     training = rendered_orbits(manifest, ring_views, TRAIN)
     curated = curated_orbits(pl.read_parquet(pools), curated_views, whiteness)
-    model = build(encoder, lrm, config, seed)
+    model = build(encoder, config, seed)
     report({"message": f"{len(training.ids)} objects on rings, {len(curated.ids) if curated else 0} curated pools"})
     curve = train_flexrm(model, training, curated, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, config.model, output)

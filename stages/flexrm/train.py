@@ -16,10 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.camera import Camera
-from models.checkpoints import WEIGHTS, load, load_weights, read_config
-from models.config import EncoderConfig, LRMConfig
+from models.checkpoints import WEIGHTS, load_weights, read_config
+from models.config import EncoderConfig
 from models.flexrm import FlexRM
-from models.lrm import LRM
 from models.perceptual import Distance
 from models.splatting import splat
 from models.triplane import Rendering
@@ -34,10 +33,9 @@ from stages.seeds import sample_seed
 from stages.training import Report
 
 
-def build(encoder: Path, lrm: Path | None, config: FlexRMTrainingConfig, seed: int) -> FlexRM:
-    """A fresh model whose image encoder starts from the folder `encoder` and, where `config.begin` says so, all else
-    from the LRM in the folder `lrm`, see `begin_as`. Raises ValueError where one of them is another than the config
-    describes."""
+def build(encoder: Path, config: FlexRMTrainingConfig, seed: int) -> FlexRM:
+    """A fresh model whose image encoder starts from the folder `encoder`. Raises ValueError when that is another one
+    than the config describes."""
     if (found := read_config(encoder, EncoderConfig)) != config.model.encoder:
         raise ValueError(
             f"{encoder} holds the encoder {found}, the preset wants {config.model.encoder}; make them agree"
@@ -46,35 +44,7 @@ def build(encoder: Path, lrm: Path | None, config: FlexRMTrainingConfig, seed: i
     model = FlexRM(config.model)
     own = {name: value for name, value in model.encoder.state_dict().items() if name.startswith("modulation.")}
     load_weights(model.encoder, {**own, **load_file(encoder / WEIGHTS)}, str(encoder / WEIGHTS))
-    if config.begin == "lrm":
-        if lrm is None:
-            raise ValueError("flexrm.begin is lrm, but no LRM was given; name one, or begin from scratch")
-        begin_as(model, load(lrm, LRMConfig, LRM.from_config))
     return model
-
-
-def begin_as(model: FlexRM, lrm: LRM) -> None:
-    """Take over an LRM: of one view, `model` then makes the same planes and the same volume.
-
-    Weights that no LRM has keep theirs: what cameras change of the encoder (nothing at the start) and how views are
-    pooled (of one view, not at all); the decoder leaves out at first what a single view cannot tell.
-    Raises ValueError for an LRM of another shape.
-    """
-    differ = [
-        f"{name} {getattr(lrm.config, name)} instead of {getattr(model.config, name)}"
-        for name in type(lrm.config).model_fields
-        if name not in ("background", "density_bias") and getattr(lrm.config, name) != getattr(model.config, name)
-    ]
-    if differ:
-        raise ValueError(
-            f"the LRM is no start for this FlexRM: {'; '.join(differ)}; match flexrm.model, or begin: scratch"
-        )
-    taken, first = lrm.state_dict(), "synthesizer.decoder.net.0.weight"
-    own = model.state_dict()
-    columns = taken[first].shape[1]
-    taken[first] = torch.cat((taken[first], torch.zeros_like(own[first][:, columns:])), 1)
-    load_weights(model, {**own, **taken}, "the LRM")
-    model.splats.begin(model.synthesizer.decoder)
 
 
 def train_flexrm(

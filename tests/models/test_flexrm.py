@@ -102,7 +102,7 @@ def test_gaussians_begin_as_the_volume_at_the_points_of_a_grid(config):
     assert points.abs().max() == pytest.approx(0.8 - step / 2, abs=1e-6)
     torch.testing.assert_close(found.opacities, 1 - torch.exp(-density[0, :, 0] * step))
     torch.testing.assert_close(found.colours, rgb[0].clamp(0, 1))
-    torch.testing.assert_close(found.scales, torch.full((6**3, 3), 0.6 * step))
+    torch.testing.assert_close(found.scales, torch.full((6**3, 3), 0.4 * step))
     torch.testing.assert_close(found.rotations, torch.tensor([1.0, 0, 0, 0]).expand(6**3, 4))
 
 

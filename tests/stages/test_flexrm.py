@@ -10,15 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from models.camera import Camera
-from models.checkpoints import WEIGHTS, save
-from models.config import EncoderConfig, LRMConfig
+from models.checkpoints import save
+from models.config import EncoderConfig
 from models.encoder import Encoder
 from models.flexrm_config import FlexRMConfig
 from models.gaussians import Gaussians
-from models.lrm import LRM
 from stages.errors import InputError
 from stages.flexrm.asset import is_flexrm, load_flexrm
 from stages.flexrm.config import FlexRMTrainingConfig, ImperfectConfig, ViewDrawConfig, ViewsProtocolConfig
@@ -47,7 +45,6 @@ STAGE = {"steps": 4, "batch": 2, "learning_rate": 1e-2, "checkpoint_every": 2}
 CONFIG = FlexRMTrainingConfig.model_validate(
     {
         "model": MODEL.model_dump(),
-        "begin": "scratch",
         "train_encoder": False,
         "volume": STAGE,
         "gaussians": STAGE,
@@ -216,7 +213,7 @@ def test_pools_of_different_sizes_become_orbits_and_refused_ones_stay_out(pools)
 
 
 def trained(rings, scratch, config=CONFIG, **more):
-    model = build(rings / "encoder", None, config, 0)
+    model = build(rings / "encoder", config, 0)
     curve = train_flexrm(model, orbits(rings), None, config, seed=0, scratch=scratch, report=silent, **more)
     return model, curve
 
@@ -224,7 +221,7 @@ def trained(rings, scratch, config=CONFIG, **more):
 def test_training_has_two_stages_and_leaves_the_base_encoder(rings, tmp_path):
     model, curve = trained(rings, tmp_path)
     assert {name.split("/")[0] for name in curve["name"]} == {"volume", "gaussians"}
-    base = build(rings / "encoder", None, CONFIG, 0)
+    base = build(rings / "encoder", CONFIG, 0)
     for (name, now), (_, then) in zip(model.encoder.named_parameters(), base.encoder.named_parameters(), strict=True):
         assert torch.equal(now, then) != name.startswith("modulation"), name
     assert not torch.equal(model.splats.shape.weight, base.splats.shape.weight)
@@ -241,7 +238,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(rings, tmp_path):
         if facts.get("step") == 3:
             raise KilledError
 
-    model = build(rings / "encoder", None, CONFIG, 0)
+    model = build(rings / "encoder", CONFIG, 0)
     with pytest.raises(KilledError):
         train_flexrm(model, orbits(rings), None, CONFIG, seed=0, scratch=tmp_path / "cut", report=kill)
     resumed, _ = trained(rings, tmp_path / "cut")
@@ -253,47 +250,14 @@ def test_another_encoder_than_the_presets_is_refused(rings, tmp_path):
     other = ENCODER.model_copy(update={"layers": 2})
     save(Encoder(other), other, tmp_path)
     with pytest.raises(ValueError, match="make them agree"):
-        build(tmp_path, None, CONFIG, 0)
-
-
-LRM_CONFIG = LRMConfig.model_validate({name: getattr(MODEL, name) for name in LRMConfig.model_fields})
-
-
-def test_a_model_that_begins_as_an_lrm_makes_the_same_of_one_view(rings, tmp_path):
-    torch.manual_seed(3)
-    lrm = LRM.from_config(LRM_CONFIG).eval()
-    lrm.encoder.load_state_dict(load_file(rings / "encoder" / WEIGHTS))
-    save(lrm, LRM_CONFIG, tmp_path)
-    begun = build(rings / "encoder", tmp_path, CONFIG.model_copy(update={"begin": "lrm"}), 0).eval()
-    some = orbits(rings)
-    image, cameras = some.rgb[:1, 5].float() / 255, some.cameras[:1]
-    source = cameras[:, 5].relative_to(cameras[:, 5])
-    points = torch.rand(1, 100, 3) - 0.5
-    with torch.no_grad():
-        expected = lrm.query(lrm.triplane(image, source), points)
-        planes = begun.triplane(image[:, None], source[:, None])
-        found = begun.query(planes, points)
-        splats = begun.gaussians(planes)[0]
-        density, _ = begun.query(planes, splats.positions[None])
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(splats.opacities, 1 - torch.exp(-density[0, :, 0] * begun.splats.step))
-
-
-def test_an_lrm_of_another_shape_is_no_start(rings, tmp_path):
-    other = LRM_CONFIG.model_copy(update={"channels": 5})
-    save(LRM.from_config(other), other, tmp_path)
-    config = CONFIG.model_copy(update={"begin": "lrm"})
-    with pytest.raises(ValueError, match="channels 5 instead of 4"):
-        build(rings / "encoder", tmp_path, config, 0)
-    with pytest.raises(ValueError, match="name one, or begin from scratch"):
-        build(rings / "encoder", None, config, 0)
+        build(tmp_path, CONFIG, 0)
 
 
 def test_the_asset_can_be_loaded_used_and_written(rings, pools, tmp_path):
     output, scratch = tmp_path / "flexrm", tmp_path / "scratch"
     output.mkdir()
     make_flexrm(
-        rings / "manifest.parquet", rings / "views", pools / "manifest.parquet", pools, rings / "encoder", rings,
+        rings / "manifest.parquet", rings / "views", pools / "manifest.parquet", pools, rings / "encoder",
         output, scratch, CONFIG, 0.08, seed=0, report=silent,
     )  # fmt: skip
     assert {path.name for path in output.iterdir()} == {
@@ -325,6 +289,6 @@ def test_a_training_on_pools_alone_does_not_look_at_rings(rings, pools, tmp_path
     config = CONFIG.model_copy(update={"draws": CONFIG.draws.model_copy(update={"curated": 1.0})})
     broken = orbits(rings)
     broken = replace(broken, cameras=Camera(broken.cameras.pose * np.nan, broken.cameras.intrinsics))
-    model = build(rings / "encoder", None, config, 0)
+    model = build(rings / "encoder", config, 0)
     curve = train_flexrm(model, broken, curated, config, seed=0, scratch=tmp_path, report=silent)
     assert curve["value"].is_finite().all()
