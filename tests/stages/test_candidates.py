@@ -18,10 +18,10 @@ from stages.candidates.pool import IMAGE, VIDEO, Pool
 from stages.corpus.config import CorpusConfig
 from stages.errors import InputError
 from stages.shards import read_shard
+from tests.models.test_svd import TINY as SMALL_SVD
 from tests.stages.rings import RENDERING, SIZE, write_models
 from tests.stages.rings import VIDEO as FRAMES
 from tests.stages.test_rendering import row
-from tests.models.test_svd import TINY as SMALL_SVD
 
 CORPUS = CorpusConfig(steps=1, supersampling=1)  # pyright: ignore[reportCallIssue]
 CONFIG = CandidatesConfig(views=8, steps=1, batch=2)  # pyright: ignore[reportCallIssue]
