@@ -98,7 +98,7 @@ def test_the_multiview_model_of_the_paper_preset_has_the_shapes_of_stable_diffus
     paper = load_preset("paper")
     assert paper.multiview.backbone is not None
     pipeline = partial(build_pipeline, paper.multiview.backbone)
-    config = MultiviewConfig(size=paper.rendering.size, elevations=paper.rings.elevations)
+    config = MultiviewConfig.model_validate({"size": paper.rendering.size, "elevations": paper.rings.elevations})
     assert parameter_count(lambda: MultiviewModel.begin(pipeline(), config)) == 1_066_264_107
 
 
