@@ -35,8 +35,10 @@ SHEET = 16  # rows of the picture of made and true views
 
 
 class Batch(NamedTuple):
-    clean: Float[Tensor, "n v c h w"]
-    picture: Float[Tensor, "n c h w"]
+    """Views of objects, and which of them is the picture; they are encoded where the UNet is."""
+
+    views: Float[Tensor, "n v 3 s s"]
+    own: Int64[Tensor, " n"]
     tokens: Int64[Tensor, "n t"]
 
 
@@ -69,21 +71,24 @@ def train(
 
     def batch(generator: torch.Generator, _: int) -> Batch:
         count, colours = config.training.batch, config.permute_colours
-        return encoded(model, draw(seen, count, generator, permute_colours=colours, captioned=config.captioned))
+        drawn = draw(seen, count, generator, permute_colours=colours, captioned=config.captioned)
+        return Batch(drawn.views, drawn.own, model.tokens(drawn.captions))
 
     def measure(trained: MultiviewModel) -> Mapping[str, float]:
         figures: dict[str, float] = {}
+        sheet: tuple[Tensor, ...] = ()
         for split, part in splits.items():
             asked = shown(part, config.measured, torch_generator(seed, split, "measured"))
             made = views(trained, asked, config.sampling_steps, torch_generator(seed, split, "measured noise"))
             found = view_figures(made, asked.views, asked.own, rings.elevations)
             figures |= {f"{split}/{name}": value for name, value in found.items()}
-            save_sheet(output / "views.png", asked.pictures[:SHEET, None], made[:SHEET], asked.views[:SHEET])
+            sheet = asked.pictures[:SHEET, None], made[:SHEET], asked.views[:SHEET]
+        save_sheet(output / "views.png", *sheet)  # of the last split: objects that training has not seen
         return figures
 
     curve = fit(
         model,
-        lambda m, batch, generator: m.loss(*batch, config.pure_noise, generator),
+        lambda m, batch, generator: views_loss(m, batch, config.pure_noise, generator),
         batch,
         config.training,
         seed=seed,
@@ -136,13 +141,11 @@ def _shapes(part: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(weight.shape) for name, weight in part.named_parameters()}
 
 
-@torch.no_grad()
-def encoded(model: MultiviewModel, asked: Shown) -> Batch:
-    """What is shown, as the UNet sees it."""
-    flat = model.encode(asked.views.flatten(0, 1).to(model.device))
-    clean = flat.unflatten(0, asked.views.shape[:2])
-    rows = torch.arange(len(clean))
-    return Batch(clean, clean[rows, asked.own], model.tokens(asked.captions))
+def views_loss(model: MultiviewModel, batch: Batch, pure_noise: float, generator: torch.Generator) -> dict[str, Tensor]:
+    with torch.no_grad():
+        clean = model.encode(batch.views.flatten(0, 1)).unflatten(0, batch.views.shape[:2])
+    picture = clean[torch.arange(len(clean), device=clean.device), batch.own]
+    return model.loss(clean, picture, batch.tokens, pure_noise, generator)
 
 
 def views(

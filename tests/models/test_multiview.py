@@ -27,7 +27,7 @@ SHAPES = BackboneConfig.model_validate(
 BETAS: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def stable_diffusion(prediction: str = NOISE) -> Any:
+def stable_diffusion(prediction: Any = NOISE) -> Any:
     """A pipeline as people fetch them: a KL autoencoder, a diffusion schedule, random weights."""
     torch.manual_seed(0)
     pipeline = build_pipeline(SHAPES)
@@ -81,7 +81,7 @@ def test_what_is_mixed_is_found_again(kind: str, level: float, seed: int) -> Non
 
 
 @pytest.mark.parametrize("kind", [NOISE, VELOCITY])
-def test_steps_are_those_of_diffusers_schedulers(kind: str) -> None:
+def test_steps_are_those_of_diffusers_schedulers(kind: Any) -> None:
     theirs: Any = DDIMScheduler(
         prediction_type=kind, clip_sample=False, set_alpha_to_one=True, timestep_spacing="trailing", **BETAS
     )

@@ -40,6 +40,10 @@ SNAPSHOT = {
         "base_models corpus_manifest elevation_estimator prompts quality_classifier rendered_manifest",
     ),
     "scaling_trends": ("scaling", None, "scaling_points"),
+    "ring_views": ("rings", "objects", "source_objects"),
+    "ring_manifest": ("rings", None, "ring_views"),
+    "multiview_model": ("candidates", None, "base_models ring_manifest"),
+    "candidate_views": ("candidates", "prompts", "base_models multiview_model prompts video_model"),
     "evaluation": ("evaluation", None, "base_models lrm_finetuned lrm_pretrained rendered_manifest source_objects"),
 }
 CHECKED = {
@@ -54,6 +58,10 @@ CHECKED = {
     ("lrm_pretrained", "loss_is_finite"),
     ("lrm_finetuned", "loss_is_finite"),
     ("evaluation", "every_object_has_every_metric"),
+    ("ring_views", "every_sample_accounted_for"),
+    ("ring_views", "cameras_fit"),
+    ("multiview_model", "loss_is_finite"),
+    ("candidate_views", "every_sample_accounted_for"),
 }
 
 
@@ -109,7 +117,7 @@ def test_what_fills_a_device_is_in_one_pool():
         key.to_user_string() for key in GRAPH.executable_asset_keys if GRAPH.assets_def_for_key(key).op.pool == "device"
     }
     trained = {step.name for step in pipeline.current().steps if step.kind == "model"}
-    assert pooled == trained | {"synthetic_corpus", "scaling_points"}
+    assert pooled == trained | {"synthetic_corpus", "scaling_points", "candidate_views"}
 
 
 def test_models_depend_on_manifests_never_on_shards():

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,28 @@ def test_the_stages_of_a_preset_fit_together(name):
     assert base.video.video.size == preset.rendering.size
     assert preset.rendering.views % base.video.video.frames == 0
     assert base.video.bank.rendering.views % base.video.video.frames == 0
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_the_branch_of_many_views_fits_the_chain(name):
+    preset = load_preset(name)
+    assert preset.candidates.elevation in preset.rings.elevations
+    assert preset.candidates.views % preset.base.video.video.frames == 0
+    assert len(preset.rings.elevations) % preset.multiview.columns == 0
+
+
+def test_the_multiview_model_of_the_paper_preset_has_the_shapes_of_stable_diffusion():
+    """1,066,264,107 parameters: the UNet's 859.5 M, the autoencoder's 83.7 M, the text encoder's 123.1 M, and a first
+    layer that takes the picture and the places as well."""
+    from models.checkpoints import parameter_count
+    from models.multiview import MultiviewModel, build_pipeline
+    from models.multiview_config import MultiviewConfig
+
+    paper = load_preset("paper")
+    assert paper.multiview.backbone is not None
+    pipeline = partial(build_pipeline, paper.multiview.backbone)
+    config = MultiviewConfig.model_validate({"size": paper.rendering.size, "elevations": paper.rings.elevations})
+    assert parameter_count(lambda: MultiviewModel.begin(pipeline(), config)) == 1_066_264_107
 
 
 def test_small_presets_share_the_shipped_base_weights():

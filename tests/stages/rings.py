@@ -20,8 +20,10 @@ from tests.stages.blocks import write_blocks
 
 SIZE = 16
 RINGS = RingsConfig(azimuths=4)  # pyright: ignore[reportCallIssue]
-RENDERING = RenderingConfig(size=SIZE, supersampling=1)
-VIDEO = WanConfig(size=SIZE, frames=4, width=32, heads=2, layers=1, autoencoder_width=16, autoencoder_blocks=1)
+RENDERING = RenderingConfig.model_validate({"size": SIZE, "supersampling": 1})
+VIDEO = WanConfig.model_validate(
+    {"size": SIZE, "frames": 4, "width": 32, "heads": 2, "layers": 1, "autoencoder_width": 16, "autoencoder_blocks": 1}
+)
 
 
 def text_to_image() -> TextToImage:

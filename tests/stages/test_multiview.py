@@ -99,7 +99,7 @@ def test_it_learns(collection: Path, tmp_path: Path) -> None:
 def test_a_training_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(
     collection: Path, tmp_path: Path, accumulate: int
 ) -> None:
-    config = {"training": {**STEPS, "accumulate": accumulate}}
+    config: dict[str, Any] = {"training": {**STEPS, "accumulate": accumulate}}
     whole = run(collection, tmp_path / "whole", **config)
 
     class StoppedError(Exception):
@@ -122,7 +122,7 @@ def test_public_weights_of_the_family_are_taken_and_checked(collection: Path, tm
     """A Stable Diffusion as people have it: KL autoencoder, epsilon prediction, float16."""
     folder = tmp_path / "public"
     stable_diffusion().to(torch.float16).save_pretrained(folder)
-    config = {"at": str(folder), "objective": "pipeline", "training": {**STEPS, "steps": 2}}
+    config: dict[str, Any] = {"at": str(folder), "objective": "pipeline", "training": {**STEPS, "steps": 2}}
     model = load_multiview(run(collection, tmp_path / "out", backbone=SHAPES.model_dump(), **config))
     assert model.noising.kind == "epsilon"
     other = BackboneConfig.model_validate({**SHAPES.model_dump(), "layers": 2})
