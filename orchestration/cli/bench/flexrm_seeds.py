@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -37,7 +38,7 @@ def seeds(report: Callable[[str], None]) -> list[Row]:
     report(as_markdown(found))
     means = {(inputs, views): mean for inputs, views, mean, _ in found.iter_rows()}
     before: dict[tuple[str, int], float | None] = {
-        (CLEAN, views): means.get((CLEAN, least)) for least, views in zip(RISING, RISING[1:], strict=False)
+        (CLEAN, views): means.get((CLEAN, least)) for least, views in pairwise(RISING)
     }
     before[CURATED, 0] = means.get((UNCURATED, 0))
     return [
