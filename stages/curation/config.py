@@ -77,7 +77,7 @@ class CurationConfig(BaseModel):
     support: SupportConfig = SupportConfig.model_validate({})
     back: BackConfig = BackConfig.model_validate({})
     spread: float = Field(
-        0.6, ge=0, description="a view is kept above mean - spread * standard deviation of its pool (recalled, Flex3D)"
+        0.6, ge=0, description="a view is kept above mean - spread * standard deviation in its pool (recalled, Flex3D)"
     )
     faultless: float = Field(
         0.3,
@@ -85,4 +85,5 @@ class CurationConfig(BaseModel):
         description="spread over mean below which a pool counts as one without faults (rendered pools stay below .31 in "
         "19 of 20 cases): the threshold is no nearer to the mean than with this spread",
     )
+    fewest: int = Field(2, ge=1, description="views a pool must keep for a training to read it")
     band: tuple[float, float] = Field((0.2, 0.98), description="least and largest kept share that raise no alarm")
