@@ -95,7 +95,7 @@ def by_pools(
             others = [other for number, other in enumerate(whole) if number != row]
             bad, which = spoiled(pool, numpy_generator(seed, pool.id, draw), protocol.spoiled, others=others)
             chosen = list(curate(bad))
-            asked = orbits.cameras[row][targets]
+            asked = orbits.cameras[row][targets].relative_to(orbits.cameras[row][[first]])  # as in the pool
             for name, given, some in (
                 (POOL, pool, range(len(pool.views))),
                 (UNCURATED, bad, range(len(pool.views))),
