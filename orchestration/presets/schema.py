@@ -14,6 +14,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.corpus.config import CorpusConfig
+from stages.curation.config import CurationConfig
 from stages.evaluation.config import EvaluationConfig
 from stages.objects.config import SourceConfig
 from stages.quality.config import QualityConfig
@@ -73,6 +74,7 @@ class Preset(BaseModel):
     video: VideoFinetuneConfig = VideoFinetuneConfig.model_validate({})
     corpus: CorpusConfig = CorpusConfig.model_validate({})
     quality: QualityConfig = QualityConfig.model_validate({})
+    curation: CurationConfig = CurationConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
     scaling: ScalingConfig = ScalingConfig.model_validate({})

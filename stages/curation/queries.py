@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from stages.candidates.pool import Pool
 from stages.curation.config import BackConfig
 from stages.quality.classifier import Classifier, load_classifier

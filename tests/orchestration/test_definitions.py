@@ -40,6 +40,8 @@ SNAPSHOT = {
         "base_models corpus_manifest elevation_estimator prompts quality_classifier rendered_manifest",
     ),
     "scaling_trends": ("scaling", None, "scaling_points"),
+    "curated_views": ("curation", "prompts", "base_models candidate_views quality_classifier"),
+    "curated_manifest": ("curation", None, "curated_views"),
     "evaluation": ("evaluation", None, "base_models lrm_finetuned lrm_pretrained rendered_manifest source_objects"),
 }
 CHECKED = {
@@ -47,6 +49,7 @@ CHECKED = {
     ("rendered_views", "cameras_fit"),
     ("synthetic_corpus", "every_sample_accounted_for"),
     ("corpus_manifest", "share_of_accepted_clips"),
+    ("curated_views", "every_candidate_accounted_for"),
     ("base_models", "loss_is_finite"),
     ("video_model", "loss_is_finite"),
     ("video_model", "orbits"),
