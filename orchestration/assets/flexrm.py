@@ -14,7 +14,7 @@ STEP = Step(
     files=("ring_views", "curated_views"),
     config=("flexrm", "quality.whiteness"),
     code=("stages.flexrm.make",),
-    group="flexrm",
+    group="flexiview",
     kind="model",
     job="flexiview",
 )

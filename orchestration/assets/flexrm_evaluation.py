@@ -18,7 +18,7 @@ STEP = Step(
     files=("ring_views",),
     config=("flexrm", "curation", "quality"),
     code=("stages.curation.curate", "stages.flexrm.evaluate"),
-    group="flexrm",
+    group="flexiview",
     kind="table",
     job="flexiview",
 )

@@ -43,6 +43,19 @@ def all_objects(work: Work, archive: str) -> None:
     overview(work.output / archive).save(_folder(work) / f"{Path(archive).stem}_overview.png")
 
 
+def curated(work: Work, candidates: Path) -> None:
+    """The first pools of candidate views, those that were turned away framed, and how many of each place were kept."""
+    from stages.curation.picture import sheet
+
+    views = pl.read_parquet(work.output / "views.parquet")
+    sheet(candidates, views, SAMPLES).save(_folder(work) / "curated.png")
+    rows = views.group_by("source", "elevation", "azimuth").agg(
+        kept=(pl.col("verdict") == "accepted").mean(), support=pl.col("support").mean(), views=pl.len()
+    )
+    table(work, rows.sort("source", "elevation", "azimuth"), "kept_by_place")
+    table(work, pl.read_parquet(work.output / "pools.parquet"), "pools")
+
+
 def reasons(work: Work) -> None:
     """What was quarantined and why, if anything was."""
     broken = pl.read_parquet(work.output / "quarantine.parquet")

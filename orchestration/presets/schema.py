@@ -15,6 +15,7 @@ from orchestration.resources.engines.config import EngineConfig
 from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig, VideoTrainingConfig
 from stages.candidates.config import CandidatesConfig
 from stages.corpus.config import CorpusConfig
+from stages.curation.config import CurationConfig
 from stages.evaluation.config import EvaluationConfig
 from stages.flexrm.config import FlexRMTrainingConfig
 from stages.multiview.config import MultiviewTrainingConfig
@@ -76,6 +77,7 @@ class Preset(BaseModel):
     video: VideoFinetuneConfig = VideoFinetuneConfig.model_validate({})
     corpus: CorpusConfig = CorpusConfig.model_validate({})
     quality: QualityConfig = QualityConfig.model_validate({})
+    curation: CurationConfig = CurationConfig.model_validate({})
     pretrain: PretrainConfig = PretrainConfig.model_validate({})
     finetune: FinetuneConfig = FinetuneConfig.model_validate({})
     flexrm: FlexRMTrainingConfig = FlexRMTrainingConfig.model_validate({})

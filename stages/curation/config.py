@@ -23,12 +23,16 @@ class MatcherConfig(BaseModel):
         64, ge=8, description="pixels a side that views are resized to; tokens and loftr want a multiple of 8"
     )
     least: float = Field(0.1, ge=0, le=1, description="confidence below which a match does not count")
-    weights: WeightsConfig | None = Field(None, description="loftr: a .safetensors file of kornia's LoFTR")
+    weights: WeightsConfig | None = Field(
+        None, description="loftr: a .safetensors file of kornia's LoFTR; it cannot run without"
+    )
 
     @model_validator(mode="after")
-    def _weights_where_needed(self) -> MatcherConfig:
-        if (self.kind == "loftr") != (self.weights is not None):
-            raise ValueError(f"matcher {self.kind} with weights {self.weights}: loftr needs them, the others take none")
+    def _fits(self) -> MatcherConfig:
+        if self.kind == "loftr" and self.size % 8:
+            raise ValueError(f"loftr takes pictures of a multiple of 8 pixels a side, not of {self.size}")
+        if self.kind != "loftr" and self.weights:
+            raise ValueError(f"{self.kind} takes no weights; only loftr does")
         return self
 
 
@@ -82,8 +86,8 @@ class CurationConfig(BaseModel):
     faultless: float = Field(
         0.3,
         ge=0,
-        description="spread over mean below which a pool counts as one without faults (rendered pools stay below .31 in "
-        "19 of 20 cases): the threshold is no nearer to the mean than with this spread",
+        description="spread over mean below which a pool counts as one without faults, as 19 of 20 rendered pools are: "
+        "the threshold is no nearer to the mean than with this spread",
     )
     fewest: int = Field(2, ge=1, description="views a pool must keep for a training to read it")
     band: tuple[float, float] = Field((0.2, 0.98), description="least and largest kept share that raise no alarm")

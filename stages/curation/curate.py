@@ -5,8 +5,8 @@
         candidates  folder with candidates.tar and quarantine.parquet
         classifier, encoder   model folders
         -> output/curated.tar       the pools with the views that were kept, with their cameras
-           output/views.parquet     one row a candidate: pool, view, source, azimuth, elevation, matches with the front and
-                                    with the back, support, score, verdict, reason
+           output/views.parquet     one row a candidate: pool, view, source, azimuth, elevation, matches with the front
+                                    and with the back, support, score, verdict, reason
            output/pools.parquet     one row a pool: what the back was judged by, views, kept
            output/quarantine.parquet   id, reason: what gave no pool, and pools that cannot be used
 
@@ -54,8 +54,8 @@ VIEWS: dict[str, Any] = {
     "verdict": pl.String,
     "reason": pl.String,
 }
-"""`matches_back` is null where the back is no query; `support` is the share, `confirmed` the number of confirmed pixels,
-see `Support`; `score` is how many spreads of its pool a view lies above the mean."""
+"""`matches_back` is null where the back is no query; `support` is the share and `confirmed` the number of confirmed
+pixels, see `Support`; `score` is how many spreads of its pool a view lies above the mean."""
 POOLS: dict[str, Any] = {
     "pool": pl.String,
     "score": pl.Float64,
@@ -125,8 +125,8 @@ class Curator:
             }
             above = {}
             for name, values in counts.items():
-                # what the rest of the pool is like: not those at the front's camera, which agree with it in any case, nor
-                # the query itself; and by trust, so that many spoiled views do not make one another the rule
+                # what the rest of the pool is like: not those at the front's camera, which agree with it in any case,
+                # nor the query itself; and by trust, so that many spoiled views do not make one another the rule
                 weights = found.trust if name == "support" else np.arange(len(given)) != queries[name.split()[-1]]
                 above[name] = relative(values, weights * ~given, self.config.faultless)
             # a view that one query keeps is kept

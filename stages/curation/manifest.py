@@ -37,8 +37,8 @@ def curated_manifest(
 ) -> None:
     """List the shards in `shards` (`<shard>/{curated.tar, pools.parquet, quarantine.parquet}`).
 
-    A pool of which fewer than `config.fewest` views were kept is rejected, as is one that was quarantined; `md5` is that
-    of the shard's tar. Raises ValueError when no pool is accepted: nothing could be trained on them.
+    A pool of which fewer than `config.fewest` views were kept is rejected, as is one that was quarantined; `md5` is
+    that of the shard's tar. Raises ValueError when no pool is accepted: nothing could be trained on them.
     """
     rows: list[dict[str, Any]] = []
     for folder in sorted(path for path in shards.iterdir() if path.is_dir()):

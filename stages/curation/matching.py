@@ -72,8 +72,8 @@ def _tokens(encoder: Encoder, config: MatcherConfig) -> Matcher:
     patch, layers = encoder.config.patch, encoder.config.layers
     if config.size % patch or config.layer >= layers:
         raise InputError(
-            f"curation.matcher: size {config.size} and layer {config.layer} do not fit an encoder of {layers} layers and "
-            f"patches of {patch}; choose a multiple of {patch} and a layer below {layers}"
+            f"curation.matcher: size {config.size} and layer {config.layer} do not fit an encoder of {layers} layers "
+            f"and patches of {patch}; choose a multiple of {patch} and a layer below {layers}"
         )
     encoder.config = encoder.config.model_copy(update={"image_size": config.size})  # positions are interpolated
     encoder.eval().requires_grad_(False)
@@ -120,7 +120,7 @@ def _sift(config: MatcherConfig) -> Matcher:
     from skimage.feature import SIFT, match_descriptors
 
     def described(picture: Float[np.ndarray, "s s"]) -> tuple[np.ndarray, np.ndarray] | None:
-        machine = SIFT(upsampling=1)
+        machine: Any = SIFT(upsampling=1)
         try:
             machine.detect_and_extract(picture)
         except RuntimeError:  # it found no keypoint
@@ -151,7 +151,10 @@ def _loftr(config: MatcherConfig) -> Matcher:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    assert config.weights is not None  # the config says so
+    if config.weights is None:
+        raise InputError(
+            "curation.matcher: loftr has no weights; name a .safetensors file of kornia's LoFTR and its md5"
+        )
     path = find_weights(config.weights, LOFTR_WEIGHTS)
     machine: Any = LoFTR(pretrained=None)
     try:
@@ -161,10 +164,11 @@ def _loftr(config: MatcherConfig) -> Matcher:
             f"{path} holds no weights of kornia's LoFTR as safetensors ({str(error).splitlines()[0]}); write its "
             "state_dict with safetensors.torch.save_file"
         ) from error
-    machine.eval().requires_grad_(False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    machine.to(device).eval().requires_grad_(False)
 
     def describe(views: Float[Tensor, "n 3 s s"]) -> Float[Tensor, "n 1 s s"]:
-        return _grey(views, config.size)
+        return _grey(views, config.size).to(device)
 
     def match(pictures: Float[Tensor, "n 1 s s"], query: int) -> list[Matches]:
         with torch.inference_mode():
@@ -172,8 +176,8 @@ def _loftr(config: MatcherConfig) -> Matcher:
         found = []
         for pair in pairs:
             sure = pair["confidence"] >= config.least
-            a, b = ((pair[name][sure] + 0.5) / config.size for name in ("keypoints0", "keypoints1"))
-            found.append(Matches(a, b, pair["confidence"][sure]))
+            a, b = (((pair[name][sure] + 0.5) / config.size).cpu() for name in ("keypoints0", "keypoints1"))
+            found.append(Matches(a, b, pair["confidence"][sure].cpu()))
         return found
 
     return Matcher(describe, match)

@@ -52,7 +52,7 @@ def another_object(place: Place, rng: Generator) -> View | None:
 
 def wrong_azimuth(place: Place, rng: Generator) -> View | None:
     """the object seen from another side, at least 60 degrees off"""
-    return place.far[rng.integers(len(place.far))] if place.far else None
+    return place.far[int(rng.integers(len(place.far)))] if place.far else None
 
 
 def front_again(place: Place, rng: Generator) -> View | None:
@@ -87,7 +87,7 @@ def ghost(place: Place, rng: Generator) -> View | None:
     if not place.far:
         return None
     part = rng.uniform(0.4, 0.6)
-    return (1 - part) * place.view + part * place.far[rng.integers(len(place.far))]
+    return (1 - part) * place.view + part * place.far[int(rng.integers(len(place.far)))]
 
 
 def blurred(place: Place, rng: Generator) -> View | None:
@@ -168,7 +168,7 @@ def spoiled(
     for number in chosen:
         other = None
         if others:
-            it = others[rng.integers(len(others))]
+            it = others[int(rng.integers(len(others)))]
             away = (it.cameras.pose[:, :3, 3] - pool.cameras.pose[number, :3, 3]).norm(dim=1)
             other = it.views[int(away.argmin())].numpy()
         far = [views[k] for k in np.flatnonzero(angles[number] >= FAR)]

@@ -18,9 +18,9 @@ from stages.seeds import numpy_generator
 
 @dataclass(frozen=True)
 class Trial:
-    """`roc_auc` of the scores by support and by matches with the queries; `kinds` the same by kind of spoil, against all
-    good views; `good_kept` and `spoiled_kept` shares at the preset's threshold; `backs` shares of pools whose back is
-    taken for a query, (where it is good, where it is spoiled); `seconds` medians of each step."""
+    """`roc_auc` of the scores by support and by matches with the queries; `kinds` the same by kind of spoil, against
+    all good views; `good_kept` and `spoiled_kept` shares at the preset's threshold; `backs` shares of pools whose back
+    is taken for a query, (where it is good, where it is spoiled); `seconds` medians of each step."""
 
     roc_auc: dict[str, float]
     kinds: dict[str, dict[str, float]]

@@ -44,6 +44,10 @@ SNAPSHOT = {
     "ring_manifest": ("rings", None, "ring_views"),
     "multiview_model": ("candidates", None, "base_models ring_manifest"),
     "candidate_views": ("candidates", "prompts", "base_models multiview_model prompts video_model"),
+    "curated_views": ("curation", "prompts", "base_models candidate_views quality_classifier"),
+    "curated_manifest": ("curation", None, "curated_views"),
+    "flexrm": ("flexiview", None, "base_models curated_manifest ring_manifest"),
+    "flexrm_evaluation": ("flexiview", None, "base_models flexrm quality_classifier ring_manifest"),
     "evaluation": ("evaluation", None, "base_models lrm_finetuned lrm_pretrained rendered_manifest source_objects"),
 }
 CHECKED = {
@@ -51,6 +55,7 @@ CHECKED = {
     ("rendered_views", "cameras_fit"),
     ("synthetic_corpus", "every_sample_accounted_for"),
     ("corpus_manifest", "share_of_accepted_clips"),
+    ("curated_views", "every_candidate_accounted_for"),
     ("base_models", "loss_is_finite"),
     ("video_model", "loss_is_finite"),
     ("video_model", "orbits"),
@@ -62,6 +67,7 @@ CHECKED = {
     ("ring_views", "cameras_fit"),
     ("multiview_model", "loss_is_finite"),
     ("candidate_views", "every_sample_accounted_for"),
+    ("flexrm", "loss_is_finite"),
 }
 
 
