@@ -26,7 +26,6 @@ STEP = Step(
 
 def make(work: Work) -> None:
     from stages.curation.curate import load_curator
-
     from stages.flexrm.evaluate import evaluate_flexrm
 
     curate = load_curator(
