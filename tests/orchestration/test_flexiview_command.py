@@ -1,0 +1,130 @@
+"""orbitforge reconstruct --model flexrm: views with cameras in, a mesh and splats out, and what is refused first."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import trimesh
+from PIL import Image
+
+from models.camera import Camera
+from models.checkpoints import save
+from models.flexrm import FlexRM
+from models.flexrm_config import FlexRMConfig
+from stages.reconstruction.splats import read_splats
+from tests.orchestration.test_cli import ROOT, invoke
+from tests.orchestration.test_reconstruct_command import extras, refused
+
+MODEL = {
+    "encoder": {"image_size": 16, "table_size": 16, "patch": 4, "width": 12, "layers": 1, "heads": 2},
+    "camera_width": 8,
+    "width": 12,
+    "layers": 1,
+    "heads": 2,
+    "plane_tokens": 4,
+    "channels": 4,
+    "decoder_width": 8,
+    "decoder_layers": 2,
+    "samples": 4,
+    "importance_samples": 0,
+    "gaussians": 5,
+}
+FLEXRM = ["--model", "flexrm", "--grid", "12", "--texture", "32", "--preset", "quick.yaml"]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a FlexRM that is full of something, and three views with their cameras."""
+    shutil.copy(ROOT / "workspace.yaml", tmp_path)
+    monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")  # what commands set is undone after the test
+    monkeypatch.chdir(tmp_path)
+    export = {"turntable": {"frames": 2, "size": 16, "rate": 2}}
+    (tmp_path / "quick.yaml").write_text(json.dumps({"flexrm": {"model": MODEL, "export": export}}))
+    torch.manual_seed(0)
+    config = FlexRMConfig.model_validate(MODEL)
+    model = FlexRM(config)
+    for decoder in (model.synthesizer.decoder, model.splats.decoder):
+        torch.nn.init.constant_(decoder.net[-1].bias, 3.0)  # pyright: ignore
+    save(model, config, tmp_path / "data" / "quick" / "flexrm")
+    frames = []
+    for number, pose in enumerate(Camera.orbit(3, 6.0).pose):
+        picture = Image.new("RGBA", (40, 40))
+        picture.paste((10 + 60 * number, 120, 200, 255), (10, 8 + number, 30, 35))
+        picture.save(f"view{number}.png")
+        frames.append({"file_path": f"view{number}", "transform_matrix": pose.tolist()})
+    given = {"fl_x": 30, "w": 40, "h": 40, "frames": frames}
+    Path("transforms.json").write_text(json.dumps(given))
+    return tmp_path
+
+
+def test_views_with_cameras_become_a_mesh_splats_and_a_video(home: Path) -> None:
+    views = [f"view{number}.png" for number in range(3)]
+    files = ["-o", "out/chair.glb", "--splats", "out/chair.ply", "--video", "out/chair.mp4"]
+    result = invoke("reconstruct", *views, "--cameras", "transforms.json", *files, *FLEXRM)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.split() == ["out/chair.glb", "out/chair.mp4", "out/chair.ply"]
+    assert extras(home / "out" / "chair.glb")["views"] == 3
+    assert len(read_splats(Path("out/chair.ply"))) == 5**3
+    assert len(trimesh.load("out/chair.glb", force="mesh").faces) > 0
+    assert sorted(path.name for path in (home / "out").iterdir()) == ["chair.glb", "chair.mp4", "chair.ply"]
+
+
+def test_a_ring_stands_in_for_the_file_and_gives_the_same(home: Path) -> None:
+    views = [f"view{number}.png" for number in range(3)]
+    assert invoke("reconstruct", *views, "--cameras", "transforms.json", "-o", "a.ply", *FLEXRM).exit_code == 0
+    told = invoke("reconstruct", *views, "--cameras", "orbit", "-o", "b.ply", "--json", *FLEXRM)
+    assert json.loads(told.stdout)[0]["views"] == 3
+    assert Path("a.ply").read_bytes() == Path("b.ply").read_bytes()
+
+
+def test_one_view_with_a_camera_is_enough(home: Path) -> None:
+    result = invoke("reconstruct", "view0.png", "--cameras", "orbit", "-o", "one.glb", *FLEXRM)
+    assert result.exit_code == 0, result.output
+    assert extras(home / "one.glb")["views"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["view0.png", "view1.png"], "2 views without cameras"),
+        (["view0.png"], "make them with `orbitforge run`"),  # candidate views want their models
+        (["view0.png", "view0.png", "--cameras", "orbit"], "the same picture"),
+        (["view0.png", "nothing.png", "--cameras", "orbit"], "nothing.png is no file"),
+        (["view0.png", "--cameras", "nowhere.json"], "neither a file nor one of the rings"),
+        (["view0.png", "view1.png", "--cameras", "elevations"], "2 views for the ring of 4 elevations"),
+        (["view0.png", "--cameras", "orbit", "--elevation", "3"], "--elevation is not for --model flexrm"),
+        (["view0.png", "--cameras", "orbit", "--splats", "a.glb"], "should end in .ply"),
+        (["view0.png", "--cameras", "orbit", "--splats", "x.ply", "-o", "x.ply"], "would be written over"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line_and_nothing_is_written(home, arguments, words) -> None:
+    output = [] if "-o" in arguments else ["-o", "out.glb"]
+    assert words in refused("reconstruct", *arguments, *output, *FLEXRM)
+    assert not Path("out.glb").exists()
+
+
+def test_33_views_are_refused(home: Path) -> None:
+    views = []
+    for number in range(33):
+        views.append(f"many{number}.png")
+        Image.new("RGBA", (8 + number, 9)).save(views[-1])
+    assert "33 views were given; a reconstruction takes 1 to 32" in refused(
+        "reconstruct", *views, "--cameras", "orbit", "-o", "out.glb", *FLEXRM
+    )
+
+
+def test_options_of_views_are_not_for_an_lrm(home: Path) -> None:
+    told = refused("reconstruct", "view0.png", "-o", "out.glb", "--splats", "a.ply", "--preset", "quick.yaml")
+    assert "--splats is not for --model lrm" in told
+
+
+def test_a_preset_without_the_model_says_how_to_make_it(home: Path) -> None:
+    shutil.rmtree(home / "data")
+    told = refused("reconstruct", "view0.png", "--cameras", "orbit", "-o", "out.glb", *FLEXRM)
+    assert "orbitforge flexiview --preset quick" in told
