@@ -27,7 +27,7 @@ from stages.flexrm.config import FlexRMTrainingConfig, ImperfectConfig
 from stages.flexrm.data import ViewBatch, draw_views
 from stages.flexrm.imperfect import disturbed
 from stages.reconstruction.config import LossConfig
-from stages.reconstruction.data import Orbits
+from stages.reconstruction.data import Orbits, ray_odds
 from stages.reconstruction.train import perceptual_distance
 from stages.seeds import sample_seed
 from stages.training import Report
@@ -116,7 +116,8 @@ def splat_loss(
     images = imperfect(model, rays.image, rays.source, config.imperfect, generator)
     planes = model.triplane(images, rays.source)
     seen = splatted(model, planes, batch.cameras, size)
-    parts = _terms(seen.rgb.movedim(2, -1), seen.weight[:, :, 0], batch.rgb.movedim(2, -1), batch.alpha)
+    near = ray_odds(batch.alpha, config.draws.near_object).view_as(batch.alpha)  # what rays are drawn by
+    parts = _terms(seen.rgb.movedim(2, -1), seen.weight[:, :, 0], batch.rgb.movedim(2, -1), batch.alpha, near)
     if distance is not None:
         parts["perceptual"] = distance.to(seen.rgb.device)(seen.rgb.flatten(0, 1), batch.rgb.flatten(0, 1)).mean()  # pyright: ignore
     found = _weighted(parts, config.losses)
@@ -159,14 +160,23 @@ def imperfect(
     return made
 
 
-def _terms(rgb: Tensor, weight: Tensor, true: Tensor, alpha: Tensor) -> dict[str, Tensor]:
-    """Losses of colours [..., 3] and coverage [...]."""
+def _terms(
+    rgb: Float[Tensor, "b *pixels 3"],
+    weight: Float[Tensor, b * pixels],
+    true: Float[Tensor, "b *pixels 3"],
+    alpha: Float[Tensor, b * pixels],
+    odds: Float[Tensor, b * pixels] | None = None,
+) -> dict[str, Tensor]:
+    """Losses of colours and coverage: means over pixels or, by `odds` that sum to 1 for each object, expectations."""
     error = rgb - true
-    return {
-        "squared": error.square().mean(),
-        "absolute": error.abs().mean(),
-        "opacity": (weight - alpha).square().mean(),
+    each = {
+        "squared": error.square().mean(-1),
+        "absolute": error.abs().mean(-1),
+        "opacity": (weight - alpha).square(),
     }
+    if odds is None:
+        return {name: value.mean() for name, value in each.items()}
+    return {name: (odds * value).flatten(1).sum(1).mean() for name, value in each.items()}
 
 
 def _weighted(parts: dict[str, Tensor], config: LossConfig) -> dict[str, Tensor]:

@@ -155,9 +155,9 @@ def chosen_pixels(
 ) -> Int64[Tensor, "b chosen"]:
     """The numbers of the supervised pixels, counted over the views."""
     if not config.patch:
-        return torch.multinomial(_ray_odds(alpha, config.near_object), config.rays, generator=generator)
+        return torch.multinomial(ray_odds(alpha, config.near_object), config.rays, generator=generator)
     b, v, side, _ = alpha.shape
-    odds = _ray_odds(alpha.flatten(0, 1)[:, None], config.near_object)  # of each view by itself
+    odds = ray_odds(alpha.flatten(0, 1)[:, None], config.near_object)  # of each view by itself
     middle = torch.multinomial(odds, 1, generator=generator).view(b, v)
     first = [(place - config.patch // 2).clamp(0, side - config.patch) for place in (middle // side, middle % side)]
     line = torch.arange(config.patch)
@@ -166,7 +166,7 @@ def chosen_pixels(
     return (view + down * side + across).flatten(1)
 
 
-def _ray_odds(alpha: Float[Tensor, "b v s s"], near_object: float) -> Float[Tensor, "b rays"]:
+def ray_odds(alpha: Float[Tensor, "b v s s"], near_object: float) -> Float[Tensor, "b rays"]:
     """Even odds, mixed with odds for rays within two pixels of the object."""
     around = F.max_pool2d(alpha, 5, 1, 2).flatten(1)
     share = around / around.sum(1, keepdim=True).clamp(min=1e-6)
