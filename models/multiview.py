@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -145,9 +148,9 @@ class MultiviewModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """The diffusers layout and our config.json beside it; equal weights give equal bytes."""
-        _no_progress_bars()
         parts = (self.autoencoder, self.text_encoder, self.tokenizer, self.unet, self.scheduler)
-        _pipeline(*parts).save_pretrained(folder)
+        with quiet():
+            _pipeline(*parts).save_pretrained(folder)
         for file in folder.glob("*/*.json"):
             settings = json.loads(file.read_text())
             if settings.pop(PATH, None) is not None:
@@ -166,17 +169,13 @@ def load_multiview(folder: Path) -> MultiviewModel:
     Raises FileNotFoundError when the folder holds none, ValueError when its parts do not fit.
     """
     config = read_config(folder, MultiviewConfig)
-    _no_progress_bars()
-    told = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()  # pipelines take any autoencoder, and say that they expected another
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, safety_checker=None
-        )
+        with quiet():
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, safety_checker=None
+            )
     except (OSError, RuntimeError) as error:
         raise ValueError(f"{folder} holds no whole multi-view model: {' '.join(str(error).split())[:200]}") from None
-    finally:
-        diffusers_logging.set_verbosity(told)
     return MultiviewModel(pipeline, config).eval()
 
 
@@ -252,9 +251,21 @@ def as_cells(grid: Float[Tensor, "n c gh gw"], views: int, columns: int) -> Floa
     return cells.reshape(n, views, c, height // rows, width // columns)
 
 
-def _no_progress_bars() -> None:
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the libraries say while they load and save: bars, and that they expected another autoencoder."""
+    told = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        diffusers_logging.set_verbosity(told)
+        for library in (diffusers_logging, transformers_logging):
+            library.enable_progress_bar()
 
 
 def _pipeline(autoencoder: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:

@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from models.multiview import MultiviewModel, build_pipeline
+from models.multiview import MultiviewModel, build_pipeline, quiet
 from models.multiview_config import BackboneConfig, MultiviewConfig
 from stages.corpus.config import TextToImageUse
 from stages.corpus.text_to_image import find_pipeline, load_pipeline
@@ -105,7 +105,8 @@ def train(
 def begin(base: Path, config: MultiviewTrainingConfig, rings: RingsConfig, size: int, *, seed: int) -> MultiviewModel:
     """The model before its training. Raises InputError for a pipeline that cannot be used."""
     folder = find_pipeline(base, TextToImageUse.model_validate({"at": config.at}))
-    pipeline = load_pipeline(folder, "cpu")
+    with quiet():
+        pipeline = load_pipeline(folder, "cpu")
     if type(pipeline) is not StableDiffusionPipeline:
         raise InputError(
             f"{folder} holds a {type(pipeline).__name__}; the multi-view model needs a StableDiffusionPipeline: name "

@@ -14,7 +14,13 @@ from PIL import Image
 
 from orchestration import assets, pipeline
 from orchestration.assets import corpus_manifest, previews
-from orchestration.assets.checks import every_sample_accounted_for, few_quarantined, loss_is_finite, orbits
+from orchestration.assets.checks import (
+    better_than_repeating,
+    every_sample_accounted_for,
+    few_quarantined,
+    loss_is_finite,
+    orbits,
+)
 from orchestration.lineage.ledger import Ledger, Row
 from orchestration.steps import Step, Work
 from orchestration.versions import code_modules
@@ -143,6 +149,27 @@ def test_a_model_that_fine_tuning_turned_from_orbiting_blocks(checked, judged, b
     assert result.severity.value == severity
     assert f"of {judged} clips" in result.description
     assert f"| accepted | nan | {before:.3g} | {after:.3g} |" in result.metadata["figures"].value
+
+
+@pytest.mark.parametrize(
+    ("psnr", "iou", "passed"), [(18.2, 0.68, True), (16.1, 0.68, False), (18.2, 0.63, False), (None, None, False)]
+)
+def test_views_that_are_no_better_than_their_picture_are_told(checked, psnr, iou, passed):
+    step = replace(STEP, name="model", shards=None)
+    folder = checked.data / step.folder("toy")
+    folder.mkdir(parents=True)
+    figures = {"loss": 0.03}
+    if psnr is not None:
+        for split, more in (("train", 1.0), ("held-out", 0.0)):
+            figures |= {f"{split}/psnr": psnr + more, f"{split}/psnr/6": 1.0, f"{split}/repeated": 16.2}
+            figures |= {f"{split}/iou": iou, f"{split}/iou_repeated": 0.64}
+    rows = {"step": [0] * len(figures), "name": list(figures), "value": list(figures.values())}
+    pl.DataFrame(rows).write_parquet(folder / "training.parquet")
+    result = verdict(better_than_repeating(step))
+    assert result.passed is passed
+    assert result.severity.value == "WARN"
+    if psnr is not None:
+        assert f"held-out: {psnr:.1f} dB (repeated 16.2), IoU {iou:.2f} (0.64)" in result.description
 
 
 # previews
