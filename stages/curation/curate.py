@@ -10,8 +10,9 @@
            output/pools.parquet     one row a pool: what the back was judged by, views, kept
            output/quarantine.parquet   id, reason: what gave no pool, and pools that cannot be used
 
-The front is always kept: it is what was asked for. The paper's rule counts matches with the queries alone; ours counts
-what the whole pool confirms, see `stages.curation.support`. Both are stored, `config.by` says which decides.
+The front is always kept, as is the view of the other model that stands there: it is what was asked for. The paper's
+rule counts matches with the queries alone; ours counts what the whole pool confirms, see `stages.curation.support`.
+Both are stored, `config.by` says which decides.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from stages.curation.matching import Matcher, load_matcher
 from stages.curation.placing import directions, shared
 from stages.curation.queries import Back, BackJudge, load_back_judge
 from stages.curation.selection import kept, relative
-from stages.curation.support import support
+from stages.curation.support import Support, support
 from stages.quality.clips import Broken, read_clips
 from stages.quality.config import QualityConfig
 from stages.quality.manifest import ACCEPTED, REJECTED
@@ -104,10 +105,10 @@ class Curator:
         _refuse_unusable(pool)
         seconds: dict[str, float] = {}
         given = shared(pool).numpy()
-        front = np.arange(len(given)) == pool.front
         with _timed(seconds, "back"):
             back = self.judge(pool)
         queries = {"front": pool.front} | ({"back": pool.back} if back.passed else {})
+        asked = np.isin(np.arange(len(given)), list(queries.values()))
         with _timed(seconds, "describe"):
             described = self.matcher.describe(pool.views)
         with _timed(seconds, "match"):
@@ -116,50 +117,58 @@ class Curator:
                 for name, place in queries.items()
             }
         with _timed(seconds, "support"):
-            asked = np.isin(np.arange(len(given)), list(queries.values()))
             found = support(pool.views, pool.cameras, given, asked, self.config.support)
         with _timed(seconds, "select"):
-            counts = {
-                "support": found.share,
-                **{f"matches with the {name}": n.astype(float) for name, n in matches.items()},
+            # mean and spread are of the rest of the pool: not of the views at the front's camera, which agree with it
+            # in any case, nor of the query itself; support by trust, so that many spoiled views do not become the rule
+            faultless = self.config.faultless
+            above = {
+                name: relative(counts.astype(float), ~given & (np.arange(len(given)) != queries[name]), faultless)
+                for name, counts in matches.items()
             }
-            above = {}
-            for name, values in counts.items():
-                # what the rest of the pool is like: not those at the front's camera, which agree with it in any case,
-                # nor the query itself; and by trust, so that many spoiled views do not make one another the rule
-                weights = found.trust if name == "support" else np.arange(len(given)) != queries[name.split()[-1]]
-                above[name] = relative(values, weights * ~given, self.config.faultless)
             # a view that one query keeps is kept
-            scores = {by: np.max([s for name, s in above.items() if name.startswith(by)], 0) for by in BY}
-            score = scores[self.config.by]
-            keep = kept(score, self.config.spread) | front
-            deciding = [name for name in counts if name.startswith(self.config.by)]
-            reasons = [
-                FRONT
-                if place == pool.front
-                else "; ".join(f"{name}: {counts[name][place]:.3g}, {above[name][place]:+.2f}" for name in deciding)
-                + f" spreads from the mean, least {-self.config.spread:+g}"
-                for place in range(len(keep))
-            ]
-            azimuths, elevations = (angles.tolist() for angles in directions(pool.cameras))
-            table = pl.DataFrame(
-                {
-                    "pool": [pool.id] * len(keep),
-                    "view": range(len(keep)),
-                    "source": pool.sources,
-                    "azimuth": azimuths,
-                    "elevation": elevations,
-                    "matches_front": matches["front"].tolist(),
-                    "matches_back": matches["back"].tolist() if "back" in matches else [None] * len(keep),
-                    "support": found.share.tolist(),
-                    "confirmed": np.rint(found.pixels).astype(int).tolist(),
-                    "score": score.tolist(),
-                    "verdict": [ACCEPTED if it else REJECTED for it in keep],
-                    "reason": reasons,
-                },
-                schema=VIEWS,
-            )
+            scores = {
+                "support": relative(found.share, found.trust * ~given, faultless),
+                "matches": np.max(list(above.values()), axis=0),
+            }
+            keep = kept(scores[self.config.by], self.config.spread) | given
+            counted = {"support": (found.share, scores["support"])}
+            if self.config.by == "matches":
+                counted = {f"matches with the {name}": (matches[name], above[name]) for name in queries}
+            reasons = [FRONT if its else self._reason(counted, place) for place, its in enumerate(given)]
+            table = _table(pool, matches, found, scores[self.config.by], keep, reasons)
         return Selection(pool.id, keep, table, scores, back, seconds)
+
+    def _reason(self, counted: dict[str, tuple[np.ndarray, np.ndarray]], place: int) -> str:
+        """What was counted, beside what it is held against."""
+        told = (f"{name} {count[place]:.3g} ({above[place]:+.2f})" for name, (count, above) in counted.items())
+        return f"{' or '.join(told)}, in spreads from the mean; {-self.config.spread:+g} is kept"
+
+
+def _table(
+    pool: Pool,
+    matches: dict[str, np.ndarray],
+    found: Support,
+    score: Float[np.ndarray, " n"],
+    keep: Bool[np.ndarray, " n"],
+    reasons: list[str],
+) -> pl.DataFrame:
+    azimuths, elevations = (angles.double().round(decimals=3).tolist() for angles in directions(pool.cameras))
+    columns = {
+        "pool": [pool.id] * len(keep),
+        "view": range(len(keep)),
+        "source": pool.sources,
+        "azimuth": azimuths,
+        "elevation": elevations,
+        "matches_front": matches["front"].tolist(),
+        "matches_back": matches["back"].tolist() if "back" in matches else [None] * len(keep),
+        "support": found.share.tolist(),
+        "confirmed": np.rint(found.pixels).astype(int).tolist(),
+        "score": score.tolist(),
+        "verdict": [ACCEPTED if it else REJECTED for it in keep],
+        "reason": reasons,
+    }
+    return pl.DataFrame(columns, schema=VIEWS)
 
 
 def load_curator(classifier: Path, encoder: Path, config: CurationConfig, quality: QualityConfig) -> Curator:
