@@ -14,6 +14,7 @@ RESULTS = {
     "turntable": ("lrm_finetuned", "*.mp4"),
     "metrics": ("lrm_finetuned", "metrics*"),
     "training curve": ("lrm_finetuned", "training.parquet"),
+    "splats, mesh, video of FlexRM": ("flexrm", "*.[gpm]??"),
 }
 
 
