@@ -1,6 +1,6 @@
 """What more views bring, and what curation brings on pools of which half the views were spoiled on purpose.
 
-evaluate_flexrm(flexrm, rings, ring_views, output, config, curate, *, seed, report)
+evaluate_flexrm(flexrm, rings, ring_views, output, config, rings_config, curate, *, seed, report)
     -> output/figures.parquet  (inputs, views, object, id, pool, psnr, foreground_psnr, iou)
        output/pools.parquet    (id, pool, views, spoiled, kept, spoiled_kept)
        output/summary.json     what the checks ask
@@ -18,7 +18,8 @@ import polars as pl
 import torch
 
 from models.flexrm import FlexRM
-from stages.candidates.pool import IMAGE, VIDEO, Pool
+from stages.candidates.pool import Pool
+from stages.curation.rings import ring_pools
 from stages.curation.spoils import spoiled
 from stages.evaluation.held_out import object_of
 from stages.evaluation.statistics import interval
@@ -27,6 +28,7 @@ from stages.flexrm.config import FlexRMTrainingConfig, ViewsProtocolConfig
 from stages.flexrm.figures import MEASURED, by_views, compared, elevations_of, parted, seen_from
 from stages.objects.splits import HELD_OUT
 from stages.reconstruction.data import Orbits, rendered_orbits
+from stages.rendering.rings import RingsConfig
 from stages.seeds import numpy_generator
 from stages.training import Report
 
@@ -44,6 +46,7 @@ def evaluate_flexrm(
     ring_views: Path,
     output: Path,
     config: FlexRMTrainingConfig,
+    rings_config: RingsConfig,
     curate: Curate,
     *,
     seed: int,
@@ -61,7 +64,9 @@ def evaluate_flexrm(
     held_out = rendered_orbits(pl.read_parquet(rings), ring_views, HELD_OUT)
     report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
     rising = by_views(model, held_out, protocol).with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0))
-    pools, kept = by_pools(model, held_out, protocol, curate, seed=seed, report=report)
+    of = {pool.id: pool for pool in ring_pools(pl.read_parquet(rings), ring_views, HELD_OUT, rings_config)}
+    true = [of[id_] for id_ in held_out.ids]
+    pools, kept = by_pools(model, held_out, true, protocol, curate, seed=seed, report=report)
     columns = ["inputs", "views", "object", "id", "pool", *MEASURED]
     figures = pl.concat([table.select(columns) for table in (rising, pools)], how="vertical_relaxed")
     figures.write_parquet(output / "figures.parquet")
@@ -80,58 +85,41 @@ def evaluate_flexrm(
 
 
 def by_pools(
-    model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, curate: Curate, *, seed: int, report: Report
+    model: FlexRM,
+    orbits: Orbits,
+    pools: Sequence[Pool],
+    protocol: ViewsProtocolConfig,
+    curate: Curate,
+    *,
+    seed: int,
+    report: Report,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The figures of each object from a clean pool, from one that was spoiled, and from what curation kept of it, at
-    views on other rings than the pool's orbit; and what was kept."""
-    first, targets = parted(orbits, protocol)[0][0], parted(orbits, protocol)[1]
+    """The figures of each object from its pool of true views, from one that was spoiled, and from what curation kept of
+    that, at views on other rings than the pool's orbit; and what was kept. `pools` are those of `orbits`, in order."""
     high = elevations_of(orbits.cameras[0])
-    targets = [view for view in targets if abs(float(high[view]) - protocol.elevation) > 1e-3]
-    whole = [ring_pool(orbits, row, first) for row in range(len(orbits.ids))]
-    made: dict[str, list[Any]] = {POOL: [], UNCURATED: [], CURATED: []}
-    counts, facts = [], []
+    orbit = high[parted(orbits, protocol)[0][0]]
+    targets = [view for view in parted(orbits, protocol)[1] if abs(float(high[view] - orbit)) > 1e-3]
+    tables, facts = [], []
     for draw in range(protocol.pools):
-        for row, pool in enumerate(whole):
-            others = [other for number, other in enumerate(whole) if number != row]
+        made: dict[str, list[Any]] = {POOL: [], UNCURATED: [], CURATED: []}
+        counts = {name: [] for name in made}
+        for row, pool in enumerate(pools):
+            others = [other for number, other in enumerate(pools) if number != row]
             bad, which = spoiled(pool, numpy_generator(seed, pool.id, draw), protocol.spoiled, others=others)
-            chosen = list(curate(bad))
-            asked = orbits.cameras[row][targets].relative_to(orbits.cameras[row][[first]])  # as in the pool
-            for name, given, some in (
-                (POOL, pool, range(len(pool.views))),
-                (UNCURATED, bad, range(len(pool.views))),
-                (CURATED, bad, chosen),
-            ):
+            every, chosen = range(len(pool.views)), list(curate(bad))
+            for name, given, some in ((POOL, pool, every), (UNCURATED, bad, every), (CURATED, bad, chosen)):
                 places = _front_first(given, some)
+                asked = orbits.cameras[row][targets]
                 made[name].append(seen_from(model, given.views[places], given.cameras[places], asked))
-            counts.append(len(chosen))
+                counts[name].append(len(places))
             row_facts = {"id": pool.id, "pool": draw, "views": len(pool.views), "spoiled": len(which)}
             facts.append({**row_facts, "kept": len(chosen), "spoiled_kept": len(set(chosen) & set(which))})
+        for name, results in made.items():
+            views = pl.Series(counts[name], dtype=pl.Int32)
+            table = compared(orbits, parted(orbits, protocol)[0][0], targets, results)
+            tables.append(table.with_columns(inputs=pl.lit(name), views=views, pool=pl.lit(draw)))
         report({"step": draw + 1, "of": protocol.pools})
-    tables = []
-    n = len(orbits.ids)
-    for name, results in made.items():
-        for draw in range(protocol.pools):
-            table = compared(orbits, first, targets, results[draw * n : (draw + 1) * n])
-            views = counts[draw * n : (draw + 1) * n] if name == CURATED else [len(pool.views) for pool in whole]
-            tables.append(
-                table.with_columns(inputs=pl.lit(name), views=pl.Series(views, dtype=pl.Int32), pool=pl.lit(draw))
-            )
     return pl.concat(tables), pl.DataFrame(facts)
-
-
-def ring_pool(orbits: Orbits, row: int, first: int) -> Pool:
-    """The true views of an object that stand where candidate views do: at the azimuth of `first` on every ring, then
-    all of its own ring from there on."""
-    cameras = orbits.cameras[row]
-    high = elevations_of(cameras)
-    ring = [view for view in range(len(high)) if abs(float(high[view] - high[first])) < 1e-3]
-    above = [view for view in range(len(high)) if view % len(ring) == first % len(ring)]
-    start = ring.index(first)
-    views = [*above, *ring[start:], *ring[:start]]
-    sources = (IMAGE,) * len(above) + (VIDEO,) * len(ring)
-    clip = tuple(range(len(above), len(views)))
-    posed = cameras[views].relative_to(cameras[first][None])
-    return Pool(orbits.ids[row], orbits.rgb[row, views].float() / 255, posed, sources, clip)
 
 
 def _front_first(pool: Pool, chosen: Sequence[int]) -> list[int]:

@@ -161,9 +161,9 @@ def imperfect(
 
 
 def _terms(
-    rgb: Float[Tensor, "b *pixels 3"],
+    rgb: Float[Tensor, "b ... 3"],
     weight: Float[Tensor, b * pixels],
-    true: Float[Tensor, "b *pixels 3"],
+    true: Float[Tensor, "b ... 3"],
     alpha: Float[Tensor, b * pixels],
     odds: Float[Tensor, b * pixels] | None = None,
 ) -> dict[str, Tensor]:

@@ -17,13 +17,13 @@ from models.config import EncoderConfig
 from models.encoder import Encoder
 from models.flexrm_config import FlexRMConfig
 from models.gaussians import Gaussians
-from stages.candidates.pool import IMAGE, VIDEO
+from stages.curation.rings import ring_pools
 from stages.errors import InputError
 from stages.flexrm.asset import is_flexrm, load_flexrm
 from stages.flexrm.config import FlexRMTrainingConfig, ImperfectConfig, ViewDrawConfig, ViewsProtocolConfig
 from stages.flexrm.data import draw_count, draw_views, spread_order
-from stages.flexrm.evaluate import CURATED, POOL, UNCURATED, by_pools, ring_pool
-from stages.flexrm.figures import by_views, compared, elevations_of, parted, seen_from
+from stages.flexrm.evaluate import CURATED, POOL, UNCURATED, by_pools
+from stages.flexrm.figures import by_views, compared, parted, seen_from
 from stages.flexrm.imperfect import disturbed
 from stages.flexrm.make import curated_orbits, make_flexrm
 from stages.flexrm.train import build, train_flexrm
@@ -286,35 +286,23 @@ def test_figures_have_a_row_for_every_object_number_and_way(rings, tmp_path):
     assert set(found["views"]) == {1, 2}
 
 
-def test_a_pool_of_true_views_stands_where_candidates_do(rings):
-    some = orbits(rings, HELD_OUT)
-    first = parted(some, CONFIG.protocol)[0][0]
-    pool = ring_pool(some, 0, first)
-    assert len(pool.views) == 4 + 8
-    assert pool.sources == (IMAGE,) * 4 + (VIDEO,) * 8
-    torch.testing.assert_close(pool.views[pool.front], some.rgb[0, first].float() / 255)
-    torch.testing.assert_close(pool.views[1], pool.views[pool.front])  # elevation 6, the view that both share
-    torch.testing.assert_close(pool.cameras.pose[1], pool.cameras.pose[pool.front])
-    expected = Camera.orbit(8, 6.0)
-    torch.testing.assert_close(pool.cameras[4:].pose, expected.pose, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(
-        elevations_of(pool.cameras)[:4].float(), torch.tensor([-18.0, 6, 18, 30]), atol=1e-3, rtol=0
-    )
-
-
 def test_pools_are_compared_with_what_the_same_views_give_and_curation_that_keeps_all_changes_nothing(rings, tmp_path):
     model, _ = trained(rings, tmp_path)
     some = orbits(rings, HELD_OUT)
     protocol = CONFIG.protocol.model_copy(update={"pools": 2})
-    found, kept = by_pools(model.eval(), some, protocol, lambda pool: range(len(pool.views)), seed=0, report=silent)
+    table = pl.read_parquet(rings / "manifest.parquet")
+    pools = list(ring_pools(table, rings / "views", HELD_OUT, RingsConfig(azimuths=8)))  # pyright: ignore
+    assert [pool.id for pool in pools] == list(some.ids)
+    everything = lambda pool: range(len(pool.views))  # noqa: E731
+    found, kept = by_pools(model.eval(), some, pools, protocol, everything, seed=0, report=silent)
     assert found.group_by("inputs").len()["len"].to_list() == [4, 4, 4]
     assert kept["spoiled"].to_list() == [6] * 4
     assert kept["spoiled_kept"].to_list() == [6] * 4
     values = {name: part.sort("id", "pool")["psnr"] for (name,), part in found.group_by("inputs")}
     assert values[CURATED].to_list() == values[UNCURATED].to_list()
     assert values[POOL].to_list() != values[UNCURATED].to_list()
-    # the same views in the object's own world: of four rings of 8, at step 4, then once around from there
-    views = [12, 4, 12, 20, 28, 13, 14, 15, 8, 9, 10, 11]
+    # the same views out of the rings: of four of 8 the first each, then once around the second
+    views = [8, 0, 8, 16, 24, *range(9, 16)]
     inputs, targets = parted(some, protocol)
     targets = [view for view in targets if not 8 <= view < 16]
     cameras = some.cameras[0]
@@ -322,7 +310,7 @@ def test_pools_are_compared_with_what_the_same_views_give_and_curation_that_keep
     one = replace(some, rgb=some.rgb[:1], alpha=some.alpha[:1], cameras=some.cameras[:1], ids=some.ids[:1])
     expected = float(compared(one, inputs[0], targets, [own])["psnr"][0])
     made = found.filter((pl.col("inputs") == POOL) & (pl.col("id") == some.ids[0]))["psnr"]
-    assert made.to_list() == pytest.approx([expected] * 2, abs=1e-3)
+    assert made.to_list() == pytest.approx([expected] * 2, abs=0.01)
 
 
 def test_a_training_on_pools_alone_does_not_look_at_rings(rings, pools, tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
+from orchestration.cli.bench import flexrm_curation, flexrm_seeds
 from orchestration.cli.bench.lrm import timed
 from orchestration.cli.bench.registry import Row
 
@@ -25,11 +26,11 @@ SIDE, BOX = 22, 0.82
 
 
 def measure(report: Callable[[str], None]) -> list[Row]:
-    """Every part in turn."""
+    """Every part in turn: drawing, curation, and two trainings beside the registered one."""
     import torch
 
     torch.set_num_threads(1)
-    return list(rasteriser(report))
+    return [*rasteriser(report), *flexrm_curation.rows(report), *flexrm_seeds.seeds(report)]
 
 
 def rasteriser(report: Callable[[str], None]) -> list[Row]:

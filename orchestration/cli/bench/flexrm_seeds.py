@@ -81,7 +81,6 @@ def as_markdown(found: pl.DataFrame) -> str:
 
 def _trained(home: Path, seed: int, folder: Path, report: Callable[[str], None]) -> pl.DataFrame:
     from stages.curation.curate import load_curator
-
     from stages.flexrm.evaluate import evaluate_flexrm
     from stages.flexrm.make import make_flexrm
 
@@ -111,6 +110,7 @@ def _trained(home: Path, seed: int, folder: Path, report: Callable[[str], None])
         home / "ring_views",
         figures,
         preset.flexrm,
+        preset.rings,
         lambda pool: curate(pool).kept.nonzero()[0].tolist(),
         seed=seed,
         report=lambda event: None,
