@@ -162,10 +162,10 @@ def imperfect(
 
 def _terms(
     rgb: Float[Tensor, "b ... 3"],
-    weight: Float[Tensor, b * pixels],
+    weight: Float[Tensor, "b ..."],
     true: Float[Tensor, "b ... 3"],
-    alpha: Float[Tensor, b * pixels],
-    odds: Float[Tensor, b * pixels] | None = None,
+    alpha: Float[Tensor, "b ..."],
+    odds: Float[Tensor, "b ..."] | None = None,
 ) -> dict[str, Tensor]:
     """Losses of colours and coverage: means over pixels or, by `odds` that sum to 1 for each object, expectations."""
     error = rgb - true
