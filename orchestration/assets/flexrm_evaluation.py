@@ -1,6 +1,7 @@
 """What more views bring to FlexRM, and what curation does."""
 
 import json
+import shutil
 from itertools import pairwise
 
 import dagster as dg
@@ -51,6 +52,7 @@ def make(work: Work) -> None:
     table(work, figures.group_by("inputs").agg(pl.col("views").mean(), over).sort("inputs"), "by_inputs")
     clean = figures.filter(pl.col("inputs") == figures["inputs"][0])
     table(work, clean.group_by("views").agg(over).sort("views"), "by_views")
+    shutil.copyfile(work.output / "views.png", work.scratch / "preview" / "views.png")
 
 
 @dg.asset(**declared(STEP, kinds={"parquet", "polars"}))

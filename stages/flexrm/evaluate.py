@@ -5,6 +5,7 @@ evaluate_flexrm(flexrm, rings, ring_views, output, config, rings_config, curate,
        output/pools.parquet    (id, pool, views, spoiled, kept, spoiled_kept)
        output/summary.json     what the checks ask
        output/splats.ply       a held-out object from four of its views
+       output/views.png        held-out objects: an input view, splats from more and more views, the truth
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from stages.reconstruction.data import Orbits, rendered_orbits
 from stages.rendering.rings import RingsConfig
 from stages.seeds import numpy_generator
 from stages.training import Report
+from stages.video.sheets import save_sheet
 
 CLEAN = "clean views"
 POOL, UNCURATED, CURATED = "clean pool", "half spoiled", "half spoiled, curated"
 """Which views a reconstruction was given: more and more of a ring's, or those of a pool."""
 SHOWN = 4
+SHEET = (1, 4, 16)
+"""Numbers of views that are shown side by side."""
 Curate = Callable[[Pool], Sequence[int]]
 """The places of a pool's views that are kept."""
 
@@ -62,6 +66,7 @@ def evaluate_flexrm(
     model, protocol = reconstruct.lrm, config.protocol
     assert isinstance(model, FlexRM)
     held_out = rendered_orbits(pl.read_parquet(rings), ring_views, HELD_OUT)
+    sheet(model, held_out, protocol, output / "views.png")
     report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
     rising = by_views(model, held_out, protocol).with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0))
     of = {pool.id: pool for pool in ring_pools(pl.read_parquet(rings), ring_views, HELD_OUT, rings_config)}
@@ -82,6 +87,22 @@ def evaluate_flexrm(
         f"foreground_psnr/{name}": float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
         for name in (POOL, UNCURATED, CURATED)
     }
+
+
+def sheet(model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, path: Path) -> None:
+    """A row an object, some of its targets in each column."""
+    inputs, targets = parted(orbits, protocol)
+    targets = targets[:: max(1, len(targets) // SHOWN)][:SHOWN]
+    columns = [orbits.rgb[:, inputs[:1]].float() / 255]
+    for count in [count for count in protocol.counts if count in SHEET]:
+        some = inputs[:count]
+        made = [
+            seen_from(model, orbits.rgb[row, some].float() / 255, cameras[some], cameras[targets])[0]
+            for row in range(len(orbits.ids))
+            for cameras in (orbits.cameras[row],)
+        ]
+        columns.append(torch.stack(made))
+    save_sheet(path, *columns, orbits.rgb[:, targets].float() / 255)
 
 
 def by_pools(
