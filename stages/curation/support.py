@@ -5,6 +5,8 @@ a witness for every other. A pixel of a view is confirmed when some point on its
 others and shows the pixel's colour to its neighbours: a match that is looked for where geometry allows one alone.
 Witnesses may be spoiled themselves, so each has a trust: it starts at the queries, and in each round it follows from
 the support that the view found in the round before.
+
+What most views agree on is taken for true: a back that is invented alike in all of them finds support.
 """
 
 from __future__ import annotations
@@ -125,6 +127,8 @@ def _places(
                         right += step * pose[j, axis, 0]
                         up += step * pose[j, axis, 1]
                         back += step * pose[j, axis, 2]
+                    if back > -1e-6:  # behind the camera
+                        continue
                     u = int(np.floor((intrinsics[j, 2] - intrinsics[j, 0] * right / back) * side))
                     v = int(np.floor((intrinsics[j, 3] + intrinsics[j, 1] * up / back) * side))
                     if 0 <= u < side and 0 <= v < side:

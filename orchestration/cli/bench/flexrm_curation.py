@@ -53,7 +53,8 @@ def rows(report: Callable[[str], None]) -> Iterator[Row]:
     yield Row(f"curation: the kind seen worst ({worst})", "ROC AUC", found.kinds["support"][worst])
     yield Row("curation: true views kept at the preset's threshold", "share", found.good_kept)
     yield Row("curation: spoiled views kept at the preset's threshold", "share", found.spoiled_kept)
-    report("median seconds by step: " + ", ".join(f"{step} {took:.4f}" for step, took in found.seconds.items()))
+    for step, seconds in found.seconds.items():
+        yield Row(f"curation: {step}{' (encoder)' if step in ENCODER else ''}, median", "s, wall", seconds)
     took = sum(seconds for step, seconds in found.seconds.items() if step not in ENCODER)
     size = f"{len(pools[0].views)} views, {pools[0].views.shape[-1]} px"
     yield Row(f"curation: selection for a pool of {size}, encoder excluded", "s, wall", took, target=1.0)
