@@ -32,8 +32,6 @@ SNAPSHOT = {
         "base_models elevation_estimator quality_classifier synthetic_corpus",
     ),
     "corpus_manifest": ("quality", None, "quality_labels synthetic_corpus"),
-    "curated_views": ("curation", "prompts", "base_models candidate_views quality_classifier"),
-    "curated_manifest": ("curation", None, "curated_views"),
     "lrm_pretrained": ("reconstruction", None, "base_models corpus_manifest"),
     "lrm_finetuned": ("reconstruction", None, "lrm_pretrained rendered_manifest"),
     "scaling_points": (
