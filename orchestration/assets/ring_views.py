@@ -24,11 +24,12 @@ STEP = Step(
 def make(work: Work) -> None:
     import polars as pl
 
+    from stages.rendering.rings import on_rings
     from stages.rendering.views import render_shard
 
     source = work.inputs["source_objects"]
     objects = pl.read_parquet(source / "objects.parquet")
-    config = work.preset.rings.rendering(work.preset.rendering)
+    config = on_rings(work.preset.rings, work.preset.rendering)
     render_shard(objects, source, work.output, config, seed=work.seed, report=work.report)
     contact_sheet(work, "views.tar")
     reasons(work)

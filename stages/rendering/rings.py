@@ -17,12 +17,13 @@ class RingsConfig(BaseModel):
     variants: int = Field(1, ge=1, description="versions of a training object, in the place of `rendering.variants`")
     invented: int = Field(0, ge=0, description="invented objects a shard, in the place of `rendering.invented`")
 
-    def rendering(self, config: RenderingConfig) -> RenderingConfig:
-        """How objects are rendered on these rings; all else is as `config` says."""
-        free = tuple(
-            (step * 360 / self.azimuths, elevation, config.radius)
-            for elevation in self.elevations
-            for step in range(self.azimuths)
-        )
-        update = {"rig": "free", "free": free, "orbits": 1, "variants": self.variants, "invented": self.invented}
-        return config.model_copy(update=update)
+
+def on_rings(rings: RingsConfig, config: RenderingConfig) -> RenderingConfig:
+    """How objects are rendered on these rings; all else is as `config` says."""
+    free = tuple(
+        (step * 360 / rings.azimuths, elevation, config.radius)
+        for elevation in rings.elevations
+        for step in range(rings.azimuths)
+    )
+    update = {"rig": "free", "free": free, "orbits": 1, "variants": rings.variants, "invented": rings.invented}
+    return config.model_copy(update=update)

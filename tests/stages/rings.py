@@ -14,7 +14,7 @@ from models.text_to_image import TextToImage, word_tokenizer
 from models.video import build_video
 from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
-from stages.rendering.rings import RingsConfig
+from stages.rendering.rings import RingsConfig, on_rings
 from stages.rendering.views import render_shard
 from tests.stages.blocks import write_blocks
 
@@ -40,7 +40,7 @@ def write_rings(root: Path, *, train: int = 2, held_out: int = 1) -> pl.DataFram
     objects = write_blocks(root, train=train, validation=0, held_out=held_out)
     shard = root / "shards" / "000"
     shard.mkdir(parents=True)
-    render_shard(objects, root, shard, RINGS.rendering(RENDERING), seed=0, report=lambda event: None)
+    render_shard(objects, root, shard, on_rings(RINGS, RENDERING), seed=0, report=lambda event: None)
     write_manifest(root / "shards", root)
     text_to_image().save(root / "base")
     return objects

@@ -31,7 +31,7 @@ from stages.objects.splits import HELD_OUT, TRAIN
 from stages.reconstruction.data import rendered_orbits
 from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
-from stages.rendering.rings import RingsConfig
+from stages.rendering.rings import RingsConfig, on_rings
 from stages.rendering.views import render_shard
 from stages.shards import Sample, read_shard, write_shard
 from tests.stages.blocks import write_blocks
@@ -66,7 +66,7 @@ def rings(tmp_path_factory):
     """Blocks on rings: manifest and shards."""
     folder = tmp_path_factory.mktemp("rings")
     table = write_blocks(folder, train=3, validation=0, held_out=2)
-    rendering = RingsConfig(azimuths=8).rendering(RenderingConfig(size=SIZE, supersampling=1))  # pyright: ignore
+    rendering = on_rings(RingsConfig(azimuths=8), RenderingConfig(size=SIZE, supersampling=1))  # pyright: ignore
     (folder / "views" / "000").mkdir(parents=True)
     render_shard(table, folder, folder / "views" / "000", rendering, seed=0, report=silent)
     write_manifest(folder / "views", folder)
