@@ -122,9 +122,8 @@ def posed(preset: Preset, images: list[Path], cameras: str) -> PosedViews:
 def imagined(preset: Preset, picture: Float[Tensor, "3 s s"], caption: str, seed: int) -> PosedViews:
     """Candidate views of one picture, those that curation keeps: the whole of Flex3D. Raises OrbitforgeError where a
     model is missing."""
-    from stages.curation.curate import load_curator
-
     from stages.candidates.draw import Candidates
+    from stages.curation.curate import load_curator
     from stages.flexrm.views import PosedViews
 
     home, encoder = paths.data() / preset.name, paths.data() / "base_models" / "encoder"
