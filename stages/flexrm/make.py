@@ -23,6 +23,7 @@ from stages.flexrm.figures import parted
 from stages.flexrm.train import build, train_flexrm
 from stages.hashing import file_md5
 from stages.objects.splits import HELD_OUT, TRAIN
+from stages.quality.manifest import ACCEPTED
 from stages.quality.masks import foreground
 from stages.reconstruction.data import Orbits, on_white, rendered_orbits
 from stages.shards import composite, read_shard
@@ -74,7 +75,7 @@ def make_flexrm(
 def curated_orbits(pools: pl.DataFrame, folder: Path, whiteness: float) -> Orbits | None:
     """The kept views of the accepted pools, in as many places each as the largest pool has views: smaller ones repeat
     theirs in turn. Coverage is where a view is not white. None when there is no pool."""
-    rows = pools.filter(pl.col("reason").is_null())
+    rows = pools.filter(pl.col("verdict") == ACCEPTED)
     if rows.is_empty():
         return None
     wanted = set(rows["id"])

@@ -28,6 +28,7 @@ from stages.flexrm.imperfect import disturbed
 from stages.flexrm.make import curated_orbits, make_flexrm
 from stages.flexrm.train import build, train_flexrm
 from stages.objects.splits import HELD_OUT, TRAIN
+from stages.quality.manifest import ACCEPTED, REJECTED
 from stages.reconstruction.data import rendered_orbits
 from stages.rendering.config import RenderingConfig
 from stages.rendering.manifest import write_manifest
@@ -85,8 +86,8 @@ def pools(rings, tmp_path_factory):
         for n, s in enumerate(samples[:3])
     ]
     write_shard(folder / "000" / "curated.tar", kept)
-    rows = [{"id": f"p{n}", "shard": "000", "reason": "too few views" if n == 2 else None} for n in range(3)]
-    pl.DataFrame(rows, schema_overrides={"reason": pl.String}).write_parquet(folder / "manifest.parquet")
+    rows = [{"id": f"p{n}", "shard": "000", "verdict": REJECTED if n == 2 else ACCEPTED} for n in range(3)]
+    pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
     return folder
 
 
@@ -210,7 +211,7 @@ def test_pools_of_different_sizes_become_orbits_and_refused_ones_stay_out(pools)
     assert found.rgb.shape == (2, 5, 3, SIZE, SIZE)
     torch.testing.assert_close(found.rgb[1, 4], found.rgb[1, 0])  # four views, the first again
     torch.testing.assert_close(found.cameras[1, 4].pose, found.cameras[1, 0].pose)
-    none = pl.read_parquet(pools / "manifest.parquet").with_columns(reason=pl.lit("no"))
+    none = pl.read_parquet(pools / "manifest.parquet").with_columns(verdict=pl.lit(REJECTED))
     assert curated_orbits(none, pools, 0.08) is None
 
 
