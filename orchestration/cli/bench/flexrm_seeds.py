@@ -25,8 +25,6 @@ def seeds(report: Callable[[str], None]) -> list[Row]:
     A number of views is held against the one before it in `RISING`, a curated pool against the same one uncurated.
     `max_diff` is half the spread between the seeds.
     """
-    from stages.flexrm.evaluate import CLEAN, CURATED, UNCURATED
-
     here = pipeline.current()
     home = paths.data() / here.preset.name
     finished = home / "flexrm_evaluation" / "figures.parquet"
@@ -36,14 +34,19 @@ def seeds(report: Callable[[str], None]) -> list[Row]:
         tables = [pl.read_parquet(finished)] + [_trained(home, seed, Path(folder), report) for seed in SEEDS]
     found = over_seeds(tables)
     report(as_markdown(found))
+    return compared_rows(found, len(tables))
+
+
+def compared_rows(found: pl.DataFrame, seeds: int) -> list[Row]:
+    """The rows of what `over_seeds` found."""
+    from stages.flexrm.evaluate import CLEAN, CURATED, UNCURATED
+
     means = {(inputs, views): mean for inputs, views, mean, _ in found.iter_rows()}
-    before: dict[tuple[str, int], float | None] = {
-        (CLEAN, views): means.get((CLEAN, least)) for least, views in pairwise(RISING)
-    }
+    before = {(CLEAN, views): means.get((CLEAN, least)) for least, views in pairwise(RISING)}
     before[CURATED, 0] = means.get((UNCURATED, 0))
     return [
         Row(
-            f"foreground PSNR from {f'{views} views' if views else inputs}, {len(tables)} seeds",
+            f"foreground PSNR from {f'{views} views' if views else inputs}, {seeds} seeds",
             "dB",
             mean,
             before.get((inputs, views)),

@@ -19,7 +19,7 @@ BENCHES = {
     "chain": "time and peak memory of the chain by step, from empty",
     "corpus": "clips of the video model beside rendered orbits: training objects at new cameras, held-out objects",
     "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
-    "flexrm": "Gaussians drawn on the CPU beside a plain dense compositor",
+    "flexrm": "drawing Gaussians, curation of spoiled pools, and FlexRM from more and more views over three seeds",
     "labels": "the judge on spoiled clips, elevations, labelling beside the bare encoder, a corpus's manifest",
     "load": "planning, listing and resuming a corpus of 10,000 shards with tiny payloads, beside 1,000",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
