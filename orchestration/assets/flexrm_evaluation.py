@@ -49,7 +49,7 @@ def make(work: Work) -> None:
     work.report({"metrics": means})
     figures = pl.read_parquet(work.output / "figures.parquet")
     over = pl.col("psnr", "foreground_psnr", "iou").mean()
-    table(work, figures.group_by("inputs").agg(pl.col("views").mean(), over).sort("inputs"), "by_inputs")
+    table(work, figures.group_by("inputs").agg(pl.col("views", "given").mean(), over).sort("inputs"), "by_inputs")
     clean = figures.filter(pl.col("inputs") == figures["inputs"][0])
     table(work, clean.group_by("views").agg(over).sort("views"), "by_views")
     shutil.copyfile(work.output / "views.png", work.scratch / "preview" / "views.png")

@@ -1,10 +1,11 @@
 """What more views bring, and what curation brings on pools of which half the views were spoiled on purpose.
 
 evaluate_flexrm(flexrm, rings, ring_views, output, config, rings_config, curate, *, seed, report)
-    -> output/figures.parquet  (inputs, views, object, id, pool, psnr, foreground_psnr, iou)
+    -> output/figures.parquet  (inputs, views, given, object, id, pool, psnr, foreground_psnr, iou): how many views there
+                               are, and how many of them were given to the model
        output/pools.parquet    (id, pool, views, spoiled, kept, spoiled_kept)
        output/summary.json     what the checks ask
-       output/splats.ply       a held-out object from four of its views
+       output/splats.ply       the held-out object that is reconstructed as well as most, from four of its views
        output/views.png        held-out objects: an input view, splats from more and more views, the truth
 """
 
@@ -68,18 +69,19 @@ def evaluate_flexrm(
     held_out = rendered_orbits(pl.read_parquet(rings), ring_views, HELD_OUT)
     sheet(model, held_out, protocol, output / "views.png")
     report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
-    rising = by_views(model, held_out, protocol).with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0))
+    rising = by_views(model, held_out, protocol)
+    rising = rising.with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0), given=pl.col("views"))
     of = {pool.id: pool for pool in ring_pools(pl.read_parquet(rings), ring_views, HELD_OUT, rings_config)}
     true = [of[id_] for id_ in held_out.ids]
     pools, kept = by_pools(model, held_out, true, protocol, curate, seed=seed, report=report)
-    columns = ["inputs", "views", "object", "id", "pool", *MEASURED]
+    columns = ["inputs", "views", "given", "object", "id", "pool", *MEASURED]
     figures = pl.concat([table.select(columns) for table in (rising, pools)], how="vertical_relaxed")
     figures.write_parquet(output / "figures.parquet")
     kept.write_parquet(output / "pools.parquet")
     (output / "summary.json").write_text(json.dumps(summary(figures, kept), indent=1) + "\n")
-    views = parted(held_out, protocol)[0][:SHOWN]
-    made = reconstruct.from_views(held_out.rgb[0, views].float() / 255, held_out.cameras[0][views])
-    made.told(object=object_of(held_out.ids[0])).write_splats(output / "splats.ply")
+    views, row = parted(held_out, protocol)[0][:SHOWN], held_out.ids.index(usual(rising))
+    made = reconstruct.from_views(held_out.rgb[row, views].float() / 255, held_out.cameras[row][views])
+    made.told(object=object_of(held_out.ids[row])).write_splats(output / "splats.ply")
     means = figures.group_by("inputs", "views").agg(pl.col("foreground_psnr").mean()).sort("inputs", "views")
     clean = means.filter(pl.col("inputs") == CLEAN)
     told = {f"foreground_psnr/{views}": value for views, value in clean.select("views", "foreground_psnr").iter_rows()}
@@ -87,6 +89,12 @@ def evaluate_flexrm(
         f"foreground_psnr/{name}": float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
         for name in (POOL, UNCURATED, CURATED)
     }
+
+
+def usual(figures: pl.DataFrame) -> str:
+    """The id in the middle of all by foreground PSNR, means over the numbers of views."""
+    of = figures.group_by("id").agg(pl.col("foreground_psnr").mean()).drop_nulls().sort("foreground_psnr", "id")
+    return of["id"][len(of) // 2] if len(of) else figures["id"][0]
 
 
 def sheet(model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, path: Path) -> None:
@@ -136,9 +144,10 @@ def by_pools(
             row_facts = {"id": pool.id, "pool": draw, "views": len(pool.views), "spoiled": len(which)}
             facts.append({**row_facts, "kept": len(chosen), "spoiled_kept": len(set(chosen) & set(which))})
         for name, results in made.items():
-            views = pl.Series(counts[name], dtype=pl.Int32)
             table = compared(orbits, parted(orbits, protocol)[0][0], targets, results)
-            tables.append(table.with_columns(inputs=pl.lit(name), views=views, pool=pl.lit(draw)))
+            views = pl.Series([len(pool.views) for pool in pools], dtype=pl.Int32)
+            given = pl.Series(counts[name], dtype=pl.Int32)
+            tables.append(table.with_columns(inputs=pl.lit(name), views=views, given=given, pool=pl.lit(draw)))
         report({"step": draw + 1, "of": protocol.pools})
     return pl.concat(tables), pl.DataFrame(facts)
 

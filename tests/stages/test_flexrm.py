@@ -299,6 +299,7 @@ def test_pools_are_compared_with_what_the_same_views_give_and_curation_that_keep
     assert found.group_by("inputs").len()["len"].to_list() == [4, 4, 4]
     assert kept["spoiled"].to_list() == [6] * 4
     assert kept["spoiled_kept"].to_list() == [6] * 4
+    assert found["views"].to_list() == found["given"].to_list() == [12] * 12
     values = {name: part.sort("id", "pool")["psnr"] for (name,), part in found.group_by("inputs")}
     assert values[CURATED].to_list() == values[UNCURATED].to_list()
     assert values[POOL].to_list() != values[UNCURATED].to_list()
