@@ -1,8 +1,8 @@
 """What more views bring, and what curation brings on pools of which half the views were spoiled on purpose.
 
 evaluate_flexrm(flexrm, rings, ring_views, output, config, rings_config, curate, *, seed, report)
-    -> output/figures.parquet  (inputs, views, given, object, id, pool, psnr, foreground_psnr, iou): how many views there
-                               are, and how many of them were given to the model
+    -> output/figures.parquet  (inputs, views, given, object, id, pool, psnr, foreground_psnr, iou): how many views are
+                               there, and how many of them the model was given
        output/pools.parquet    (id, pool, views, spoiled, kept, spoiled_kept)
        output/summary.json     what the checks ask
        output/splats.ply       the held-out object that is reconstructed as well as most, from four of its views
