@@ -17,11 +17,10 @@ from orchestration.presets.schema import Preset, current_preset
 from stages.reconstruction.files import FORMATS
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
     from stages.flexrm.asset import SplatAsset, ViewsReconstructor
     from stages.flexrm.views import PosedViews
+    from stages.reconstruction.config import ExportConfig
+    from stages.reconstruction.picture import Picture
 
 MODEL = "flexrm"
 
@@ -54,11 +53,10 @@ def reconstruct_views_command(
     views = None if cameras is None else posed(preset, images, cameras)
     model = flexrm(preset, checkpoint, device=device, changes=changes)
     if views is None:
-        from stages.reconstruction.picture import object_picture, read_picture
+        from stages.reconstruction.picture import read_picture
 
         picture = read_picture(images[0])
-        size = model.lrm.config.encoder.image_size
-        views = imagined(preset, object_picture(picture, size, model.config.fill, model.config.saliency), "", seed)
+        views = imagined(preset, picture, "", seed, model.config)
         views = replace(views, notes=picture.notes + views.notes)
     made = model.from_views(views.images, views.cameras, views.notes)
     finish(made, output, splats=splats, video=video, images=images, as_json=as_json)
@@ -78,7 +76,6 @@ def generate_views_command(
 ) -> None:
     """Draw a picture of the prompt, make candidate views of it, curate them, reconstruct from those that stay."""
     from orchestration.cli.painting import painter, worded
-    from stages.reconstruction.picture import object_picture
 
     text = worded(prompt)
     refuse_outputs(output, splats, video)
@@ -88,8 +85,7 @@ def generate_views_command(
     paint = painter(preset)
     model = flexrm(preset, checkpoint, device=device, changes=changes)
     drawn = paint(text, seed)
-    view = object_picture(drawn, model.lrm.config.encoder.image_size, model.config.fill)
-    views = imagined(preset, view, text, seed)
+    views = imagined(preset, drawn, text, seed, model.config.model_copy(update={"saliency": None}))
     made = model.from_views(views.images, views.cameras, views.notes).told(prompt=text, seed=seed)
     finish(made, output, splats=splats, video=video, picture=picture and (picture, drawn))
 
@@ -108,7 +104,7 @@ def posed(preset: Preset, images: list[Path], cameras: str) -> PosedViews:
 
     config = preset.flexrm.model
     rings = RingsOfViews(
-        elevation=preset.flexrm.protocol.elevation,
+        elevation=preset.candidates.elevation,
         elevations=preset.rings.elevations,
         radius=preset.rendering.radius,
         focal=preset.rendering.focal,
@@ -119,12 +115,13 @@ def posed(preset: Preset, images: list[Path], cameras: str) -> PosedViews:
     return read_views(images, config.encoder.image_size, named, rings, config.box)
 
 
-def imagined(preset: Preset, picture: Float[Tensor, "3 s s"], caption: str, seed: int) -> PosedViews:
-    """Candidate views of one picture, those that curation keeps: the whole of Flex3D. Raises OrbitforgeError where a
-    model is missing."""
+def imagined(preset: Preset, picture: Picture, caption: str, seed: int, config: ExportConfig) -> PosedViews:
+    """Candidate views of one picture's object, those that curation keeps: the whole of Flex3D. Raises OrbitforgeError
+    where a model is missing, InputError for a picture without an object."""
     from stages.candidates.draw import Candidates
     from stages.curation.curate import load_curator
     from stages.flexrm.views import PosedViews
+    from stages.reconstruction.picture import object_picture
 
     home, encoder = paths.data() / preset.name, paths.data() / "base_models" / "encoder"
     for name in ("multiview_model", "video_model", "quality_classifier"):
@@ -136,7 +133,8 @@ def imagined(preset: Preset, picture: Float[Tensor, "3 s s"], caption: str, seed
     candidates = Candidates(
         home / "multiview_model", home / "video_model", preset.candidates, preset.corpus, preset.rendering
     )
-    (pool,) = candidates(picture[None], ["picture"], [caption], seed)
+    view = object_picture(picture, candidates.size, config.fill, config.saliency)  # the generators' size, not FlexRM's
+    (pool,) = candidates(view[None], ["picture"], [caption], seed)
     kept = load_curator(home / "quality_classifier", encoder, preset.curation, preset.quality)(pool).kept
     order = [pool.front, *(place for place in kept.nonzero()[0].tolist() if place != pool.front)]
     told = f"{len(order)} of {len(pool.views)} candidate views are kept"

@@ -136,7 +136,7 @@ def save(
     further: Mapping[Path, Callable[[Path], object]] = {},  # read alone
 ) -> list[Path]:
     """Write the asset, video and picture if they are wanted, and what `further` writes: all files, or none. Raises
-    InputError when one would take the place of another, or of one of `images`."""
+    InputError when one would take the place of another, of a folder, or of one of `images`."""
     with plain_errors(f"writing {output}"):
         for path in filter(None, (output, video, picture and picture[0], *further)):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,6 +154,8 @@ def save(
                 files.append((unfinished, path))
             places = [finished.resolve() for _, finished in files]
             for place in places:
+                if place.is_dir():  # else the file would be moved into it
+                    raise InputError(f"{place} is a folder; name a file")
                 if places.count(place) > 1 or place in [image.resolve() for image in images]:
                     raise InputError(f"{place} would be written over; name another output")
             for unfinished, finished in files:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +31,12 @@ RINGS = ("orbit", "elevations", "candidates")
 """`orbit`: evenly around at one elevation; `elevations`: one above the other; `candidates`: these, then an orbit."""
 SEEN = 0.5
 """Least share of a view's object whose rays meet the box that reconstructions lie in."""
+PINHOLES = ("PINHOLE", "OPENCV", "SIMPLE_PINHOLE")
+"""Camera models of nerfstudio that are pinholes, up to the coefficients of the lens."""
+LENS, BENT = ("k1", "k2", "k3", "k4", "p1", "p2"), 0.05
+"""Those coefficients, and how large one may be: at the edge of 60 degrees that moves a pixel by 1 % of the width."""
+UPRIGHT = 0.2
+"""Least share of z in the mean of the cameras' own ups for the world to be z up."""
 SPREAD = 1.0
 """Half width of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
 
@@ -75,8 +81,9 @@ class PosedViews:
 def read_views(paths: Sequence[Path], size: int, cameras: Path | str, rings: RingsOfViews, box: float) -> PosedViews:
     """Read `paths` as views of `size` pixels a side, with the cameras of a file or of a ring.
 
-    Raises InputError for less than 1 or more than 32 views, a picture that cannot be read, sizes that differ, two equal
-    views, views without a camera, and cameras that do not see the box where the object should be.
+    Raises InputError for less than 1 or more than 32 views, a picture that cannot be read, sizes that differ, one
+    picture from two places, views without a camera of their own or of a lens that bends lines, and cameras that do not
+    see the box where the object should be.
     """
     if not 1 <= len(paths) <= VIEWS:
         raise InputError(f"{len(paths)} views were given; a reconstruction takes 1 to {VIEWS}")
@@ -85,15 +92,15 @@ def read_views(paths: Sequence[Path], size: int, cameras: Path | str, rings: Rin
     if len(sizes) > 1:
         told = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         raise InputError(f"the views have different sizes: {told} pixels; give views of one size")
-    _refuse_equal(pictures)
     width, height = sizes.pop()
     notes = tuple(dict.fromkeys(f"{picture.name}: {note}" for picture in pictures for note in picture.notes))
     if isinstance(cameras, Path):
         posed = _transforms(cameras, paths, width, height)
         posed, said = _to_scale(posed)
-        notes += said
+        notes += _tilted(posed) + said
     else:
         posed = rings.cameras(cameras, len(paths))
+    _refuse_equal(pictures, posed)
     side = max(width, height)  # pictures are made square, and their cameras with them
     scale = torch.tensor([width / side, height / side, width / side, height / side])
     offset = torch.tensor([0, 0, (side - width) / 2 / side, (side - height) / 2 / side])
@@ -104,13 +111,13 @@ def read_views(paths: Sequence[Path], size: int, cameras: Path | str, rings: Rin
     return PosedViews(torch.stack([image for image, _ in found]), posed, notes)
 
 
-def _refuse_equal(pictures: Sequence[Picture]) -> None:
-    seen: dict[bytes, str] = {}
-    for picture in pictures:
-        content = picture.rgba.tobytes()
-        if content in seen:
-            raise InputError(f"{picture.name} and {seen[content]} are the same picture; give each view once")
-        seen[content] = picture.name
+def _refuse_equal(pictures: Sequence[Picture], cameras: Camera) -> None:
+    """One picture from two places; from one place is what the two models of candidate views share."""
+    seen: dict[bytes, int] = {}
+    for number, picture in enumerate(pictures):
+        first = seen.setdefault(picture.rgba.tobytes(), number)
+        if not torch.allclose(cameras.pose[first], cameras.pose[number], atol=1e-4):
+            raise InputError(f"{picture.name} and {pictures[first].name} are the same picture; give each view once")
 
 
 def _on_white(picture: Picture, size: int) -> tuple[Float[Tensor, "3 s s"], Float[Tensor, "s s"]]:
@@ -160,6 +167,10 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
         frame = _frame_of(path, file, named)
         if frame is None:
             raise InputError(f"{path} has no camera: {file} names {', '.join(list(named)[:4])}, but not it")
+        if other := next((other for other, taken in chosen if taken is frame), None):
+            raise InputError(
+                f"{other} and {path} have one camera: {file} names but one of them; name each by its folder"
+            )
         chosen.append((path, frame))
     poses, intrinsics = [], []
     for path, frame in chosen:
@@ -178,7 +189,8 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
             whole = np.eye(4)
             whole[:3, :3], whole[:3, 3] = turn / lengths, pose[:3, 3]
             poses.append(whole)
-            intrinsics.append(_intrinsics({**given, **frame}, width, height))
+            _refuse_lens({**given, **frame})
+            intrinsics.append(_intrinsics({**given, **frame}, *_as_stored(path, width, height)))
         except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
             raise InputError(f"{path} has no usable camera in {file}: {error}") from None
     return Camera(torch.tensor(np.stack(poses), dtype=torch.float32), torch.tensor(intrinsics, dtype=torch.float32))
@@ -193,10 +205,30 @@ def _frame_of(path: Path, file: Path, named: dict[str, dict[str, Any]]) -> dict[
     return alike[0] if len(alike) == 1 else None
 
 
-def _intrinsics(given: dict[str, Any], width: int, height: int) -> list[float]:
+def _refuse_lens(given: dict[str, Any]) -> None:
+    """Raises ValueError for a lens that bends straight lines by what is seen: cameras here are pinholes."""
+    if str(given.get("camera_model", "OPENCV")) not in PINHOLES:
+        raise ValueError(f"camera_model {given['camera_model']}; undistort the pictures to {PINHOLES[0]}")
+    bent = {name: float(given.get(name) or 0) for name in LENS}
+    if any(abs(value) > BENT for value in bent.values()):
+        raise ValueError(
+            f"its lens bends ({', '.join(f'{k} {v:.3g}' for k, v in bent.items() if v)}); undistort the pictures"
+        )
+
+
+def _as_stored(path: Path, width: int, height: int) -> tuple[float, float]:
+    """Width and height before a large picture was read smaller: what focal lengths in pixels are of."""
+    with Image.open(path) as picture:
+        factor = max(picture.size) / max(width, height)
+    return width * factor, height * factor
+
+
+def _intrinsics(given: dict[str, Any], width: float, height: float) -> list[float]:
     """fx, fy, cx, cy over width and height of the pictures."""
     if "fl_x" in given:
         w, h = float(given.get("w", width)), float(given.get("h", height))
+        if abs(w / h * height / width - 1) > 0.02:
+            raise ValueError(f"it is of {w:g} x {h:g} pixels, the picture of {width:g} x {height:g}: turned, or cut?")
         fx = float(given["fl_x"]) / w
         fy = float(given.get("fl_y", given["fl_x"])) / h
         found = [fx, fy, float(given.get("cx", w / 2)) / w, float(given.get("cy", h / 2)) / h]
@@ -208,6 +240,17 @@ def _intrinsics(given: dict[str, Any], width: int, height: int) -> list[float]:
     if not all(map(math.isfinite, found)) or found[0] <= 0 or found[1] <= 0:
         raise ValueError(f"intrinsics {found}")
     return found
+
+
+def _tilted(cameras: Camera) -> tuple[str, ...]:
+    """A note where pictures that are upright would show a world that lies on its side: y up, most likely."""
+    up = torch.nn.functional.normalize(cameras.pose[:, :3, 1].double().mean(0), dim=-1)
+    if float(up[2]) >= UPRIGHT:
+        return ()
+    told = [round(x, 2) for x in up.tolist()]
+    return (
+        f"the cameras' up is {told} on average where z up is wanted: turn the scene, or the object lies on its side",
+    )
 
 
 def _to_scale(cameras: Camera) -> tuple[Camera, tuple[str, ...]]:
@@ -234,6 +277,3 @@ def _to_scale(cameras: Camera) -> tuple[Camera, tuple[str, ...]]:
     pose[:, :3, 3] = (scale * (position - middle)).float()
     moved = f"moved by {[round(-x, 3) for x in middle.tolist()]} and " if float(middle.norm()) > 1e-3 else ""
     return Camera(pose, cameras.intrinsics), (f"cameras {moved}scaled by {scale:.3g}, to the scale of the rings",)
-
-
-Ring = Literal["orbit", "elevations", "candidates"]

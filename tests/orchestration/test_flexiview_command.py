@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import trimesh
@@ -15,6 +18,9 @@ from models.camera import Camera
 from models.checkpoints import save
 from models.flexrm import FlexRM
 from models.flexrm_config import FlexRMConfig
+from orchestration.cli.flexiview import posed
+from orchestration.presets.schema import load_preset
+from stages.candidates.pool import Pool
 from stages.reconstruction.splats import read_splats
 from tests.orchestration.test_cli import ROOT, invoke
 from tests.orchestration.test_reconstruct_command import extras, refused
@@ -71,7 +77,7 @@ def test_views_with_cameras_become_a_mesh_splats_and_a_video(home: Path) -> None
     assert result.stdout.split() == ["out/chair.glb", "out/chair.mp4", "out/chair.ply"]
     assert extras(home / "out" / "chair.glb")["views"] == 3
     assert len(read_splats(Path("out/chair.ply"))) == 5**3
-    assert len(trimesh.load("out/chair.glb", force="mesh").faces) > 0
+    assert len(trimesh.load_mesh("out/chair.glb").faces) > 0
     assert sorted(path.name for path in (home / "out").iterdir()) == ["chair.glb", "chair.mp4", "chair.ply"]
 
 
@@ -87,6 +93,49 @@ def test_one_view_with_a_camera_is_enough(home: Path) -> None:
     result = invoke("reconstruct", "view0.png", "--cameras", "orbit", "-o", "one.glb", *FLEXRM)
     assert result.exit_code == 0, result.output
     assert extras(home / "one.glb")["views"] == 1
+
+
+def test_one_picture_is_shown_to_the_generators_at_their_own_size(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which FlexRM's encoder need not share: 24 px beside 16 here, 256 beside 224 in the preset small."""
+    given: list[torch.Tensor] = []
+
+    class Generators:
+        size = 24
+
+        def __init__(self, *_: object) -> None: ...
+
+        def __call__(self, pictures: torch.Tensor, ids: list[str], *_: object) -> list[Pool]:
+            given.append(pictures)
+            return [Pool(ids[0], pictures.repeat(4, 1, 1, 1), Camera.orbit(4, 6.0), ("video",) * 4, (0, 1, 2, 3))]
+
+    def curator(*_: object) -> Callable[[Pool], SimpleNamespace]:
+        return lambda pool: SimpleNamespace(kept=np.array([False, True, False, True]))
+
+    monkeypatch.setattr("stages.candidates.draw.Candidates", Generators)
+    monkeypatch.setattr("stages.curation.curate.load_curator", curator)
+    for name in ("multiview_model", "video_model", "quality_classifier"):
+        (home / "data" / "quick" / name).mkdir()
+        (home / "data" / "quick" / name / "config.json").write_text("{}")
+    result = invoke("reconstruct", "view0.png", "-o", "one.glb", *FLEXRM)
+    assert result.exit_code == 0, result.output
+    assert [tuple(pictures.shape) for pictures in given] == [(1, 3, 24, 24)]
+    assert extras(home / "one.glb")["views"] == 3  # the front leads, whatever is kept of it
+
+
+def test_rings_stand_where_candidates_do(home: Path) -> None:
+    """The ring of an orbit is that of the section `candidates`, not of what evaluations measure."""
+    content = json.loads(Path("quick.yaml").read_text())
+    Path("high.yaml").write_text(json.dumps({**content, "candidates": {"elevation": 18.0}}))
+    found = posed(load_preset("high.yaml"), [Path("view0.png")], "orbit")
+    torch.testing.assert_close(found.cameras.pose, Camera.orbit(1, 18.0).pose)
+
+
+def test_a_folder_is_not_taken_for_the_file_to_write(home: Path) -> None:
+    Path("out.glb").mkdir()
+    assert "out.glb is a folder; name a file" in refused(
+        "reconstruct", "view0.png", "--cameras", "orbit", "-o", "out.glb", *FLEXRM
+    )
+    assert not list(Path("out.glb").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,71 @@ def test_two_equal_views_are_refused_by_name(rendered, tmp_path):
     assert "view0.png are the same picture" in told
 
 
+def test_the_view_that_both_models_of_a_pool_share_may_come_twice(rendered, tmp_path):
+    _, paths, *_ = rendered
+    (tmp_path / "again.png").write_bytes(paths[1].read_bytes())  # places 1 and 4 of the ring stand in one place
+    pool = [paths[0], paths[1], paths[2], paths[3], tmp_path / "again.png", paths[4]]
+    assert read_views(pool, SIZE, "candidates", RINGS, 10.0).images.shape[0] == 6
+
+
+def test_two_pictures_do_not_share_a_camera(rendered, tmp_path):
+    """Of one name in two folders, where the file knows that name alone."""
+    _, paths, cameras, *_ = rendered
+    file = write_transforms(tmp_path / "transforms.json", paths, cameras)
+    for number in (0, 1):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "view0.png").write_bytes(paths[number].read_bytes())
+    assert "have one camera" in refused([tmp_path / "0" / "view0.png", tmp_path / "1" / "view0.png"], file)
+
+
+@pytest.mark.parametrize(
+    ("lens", "words"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE"}, "camera_model OPENCV_FISHEYE"),
+        ({"k1": -0.2, "k2": 0.01}, "its lens bends (k1 -0.2, k2 0.01)"),
+        ({"k1": "wide"}, "no usable camera"),
+    ],
+)
+def test_lenses_that_bend_are_refused(rendered, tmp_path, lens, words):
+    _, paths, cameras, *_ = rendered
+    file = write_transforms(tmp_path / "transforms.json", paths, cameras, **lens)
+    assert words in refused(paths, file)
+
+
+def test_cameras_of_pictures_that_were_turned_since_are_refused(rendered, tmp_path):
+    _, paths, cameras, *_ = rendered
+    file = write_transforms(tmp_path / "transforms.json", paths, cameras, h=64)
+    assert "it is of 48 x 64 pixels, the picture of 48 x 48" in refused(paths, file)
+    half = write_transforms(tmp_path / "half.json", paths, cameras, fl_x=18, fl_y=18, cx=12, cy=12, w=24, h=24)
+    torch.testing.assert_close(read_views(paths, SIZE, half, RINGS, BOX).cameras.intrinsics, cameras.intrinsics)
+
+
+def test_focal_lengths_are_of_the_picture_as_it_is_stored(rendered, tmp_path, monkeypatch):
+    """Large pictures are read smaller, and a file need not say of which size they are."""
+    _, paths, cameras, *_ = rendered
+    file = write_transforms(tmp_path / "transforms.json", paths, cameras)
+    given = {key: value for key, value in json.loads(file.read_text()).items() if key not in ("w", "h")}
+    file.write_text(json.dumps(given))
+    monkeypatch.setattr("stages.reconstruction.picture.LARGEST", 24)
+    found = read_views(paths, SIZE, file, RINGS, BOX)
+    assert "read smaller" in " ".join(found.notes) or "made 24 x 24" in " ".join(found.notes)
+    torch.testing.assert_close(found.cameras.intrinsics, cameras.intrinsics)
+
+
+def test_small_coefficients_of_a_lens_are_no_reason(rendered, tmp_path):
+    _, paths, cameras, *_ = rendered
+    file = write_transforms(tmp_path / "transforms.json", paths, cameras, camera_model="OPENCV", k1=0.01, p1=-0.001)
+    assert not read_views(paths, SIZE, file, RINGS, BOX).notes
+
+
+def test_a_world_that_lies_on_its_side_is_said(rendered, tmp_path):
+    _, paths, cameras, *_ = rendered
+    turn = torch.tensor([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # z up to y up
+    file = write_transforms(tmp_path / "transforms.json", paths, Camera(turn @ cameras.pose, cameras.intrinsics))
+    (note,) = read_views(paths, SIZE, file, RINGS, BOX).notes
+    assert "where z up is wanted" in note
+
+
 def test_views_of_different_sizes_are_refused(rendered, tmp_path):
     _, paths, *_ = rendered
     Image.open(paths[0]).resize((24, 24)).save(tmp_path / "small.png")
