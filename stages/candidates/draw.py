@@ -150,7 +150,7 @@ def candidates_shard(
                     if torch.isfinite(pool.views).all():
                         shard.add(pool.sample())
                     else:
-                        quarantine[pool.meta[PROMPT]] = f"{pool.id} holds numbers that are not finite"
+                        quarantine[pool.id] = f"{pool.id} holds numbers that are not finite"
             report({"step": start + len(batch), "of": len(drawn)})
     table = pl.DataFrame(sorted(quarantine.items()), schema=QUARANTINE, orient="row")
     table.write_parquet(output / "quarantine.parquet")

@@ -32,6 +32,10 @@ from stages.reconstruction.train import perceptual_distance
 from stages.seeds import sample_seed
 from stages.training import Report
 
+NOISES = 8191
+"""Gaussians that are disturbed unlike one another; further ones, in the grid's order, repeat them. Each part of a batch
+draws the whole batch's numbers, and of a million Gaussians those would be 8 GB at `paper`."""
+
 
 def build(encoder: Path, config: FlexRMTrainingConfig, seed: int) -> FlexRM:
     """A fresh model whose image encoder starts from the folder `encoder`. Raises ValueError when that is another one
@@ -146,7 +150,9 @@ def imperfect(
     b, v = images.shape[:2]
     chosen = torch.rand(b, v, generator=generator) < config.share
     count = model.config.gaussians**3
-    cubes, each = (torch.randn(b, n, k, generator=generator) for n, k in ((config.cubes, 7), (count, 4)))
+    sizes = (config.cubes, 7), (min(count, NOISES), 4)
+    cubes, each = (torch.randn(b, n, k, generator=generator) for n, k in sizes)
+    turn = torch.arange(count) % each.shape[1]
     if not chosen.any():
         return images
     rows = chosen.any(1).nonzero()[:, 0]
@@ -154,7 +160,7 @@ def imperfect(
     planes = model.triplane(images[rows], cameras[rows])
     for row, clean in zip(rows.tolist(), model.gaussians(planes), strict=True):
         device = clean.positions.device
-        bad = disturbed(clean, config, model.config.box, cubes[row].to(device), each[row].to(device))
+        bad = disturbed(clean, config, model.config.box, cubes[row].to(device), each[row, turn].to(device))
         some = chosen[row].nonzero()[:, 0]
         made[row, some] = splat(bad, cameras[row][some], images.shape[-1]).rgb.clamp(0, 1).to(images.dtype)
     return made

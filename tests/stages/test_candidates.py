@@ -162,6 +162,16 @@ def test_every_prompt_is_in_the_shard_or_has_a_reason(
     assert list(pools(made)) == ["p1", "p2"]
     assert reasons(made) == {"p0": "p0 holds numbers that are not finite"}
 
+    def further(self: Orbit, first: torch.Tensor, ids: list[str], *rest: Any) -> torch.Tensor:
+        views = spoiled(self, first, ids, *rest)
+        views[[id_.endswith("-1") for id_ in ids]] = torch.nan
+        return views
+
+    monkeypatch.setattr(Orbit, "__call__", further)
+    made = make(home, tmp_path / "samples", prompts(*MESHES), samples=2)
+    assert list(pools(made)) == ["p1", "p2"]  # whose first pools are whole
+    assert sorted(reasons(made)) == ["p0", "p0-1", "p1-1", "p2-1"]
+
 
 def test_models_and_pictures_that_do_not_fit_are_told(home: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"orbit of 6 views is no whole number of passes of the 4 frames"):
