@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 
 RATES = Path(__file__).parent / "rates.yaml"
 CPU, GPU = "cpu", "gpu"
+CHAIN, FLEXIVIEW = "chain", "flexiview"
 FLOAT = 4
 """Bytes of a weight."""
+HELD_OUT = 0.3
+"""Share of the objects that training never sees, as makers are split."""
 TAR = 768
 """Bytes that a file in a tar takes beside its own: a header, and half a block of padding."""
 
@@ -68,6 +71,7 @@ class Scale:
     prompts: int
     prompt_shards: int
     kept: float
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Work:
     unit: str
     amount: float
     bytes: float
+    on: str | None = None
+    """The device, where it is not the one that the preset plans with."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +107,22 @@ def scale_of(preset: Preset, tables: Mapping[str, Any]) -> Scale:
     plan = preset.plan
     objects, object_shards = counted("objects", plan.objects, plan.objects_per_shard)
     prompts, prompt_shards = counted("prompts", plan.prompts, plan.prompts_per_shard)
-    return Scale(objects, object_shards, prompts, prompt_shards, plan.kept)
+    held_out = round(HELD_OUT * objects) if plan.objects else (tables["objects"]["split"] == "held-out").sum()
+    return Scale(objects, object_shards, prompts, prompt_shards, plan.kept, held_out)
 
 
-def works(preset: Preset, scale: Scale, rates: Rates) -> Iterator[Work]:
+def works(preset: Preset, scale: Scale, rates: Rates, job: str = CHAIN) -> Iterator[Work]:
+    """The work of each asset of the job, in its order."""
+    if job == FLEXIVIEW:
+        from orchestration.planning_flexiview import flexiview_works
+
+        return flexiview_works(preset, scale, rates)
+    return chain_works(preset, scale, rates)
+
+
+def chain_works(preset: Preset, scale: Scale, rates: Rates) -> Iterator[Work]:
     """The work of each asset of the chain, in its order."""
-    from models.flops import BACKWARD, encoder_flops, parameters, planes_flops, ray_flops, video_flops
+    from models.flops import BACKWARD, encoder_flops, parameters, planes_flops, point_flops, ray_flops, video_flops
 
     rendering, training = preset.rendering, preset.video.training
     denoise, decode = video_flops(video := preset.base.video.video)
@@ -137,15 +153,24 @@ def works(preset: Preset, scale: Scale, rates: Rates) -> Iterator[Work]:
         sample = passes * (planes_flops(lrm) + stage.draws.rays * ray_flops(lrm))
         yield Work(asset, steps, 1, "flops", steps * batch * sample, FLOAT * parameters(lrm))
 
+    lrm, evaluation, protocol = preset.pretrain.model, preset.evaluation, preset.evaluation.protocol
+    made = 2 * rendering.orbits * min(scale.held_out, protocol.most or scale.held_out)  # by two models
+    targets = (rendering.views - 1) // protocol.every
+    # the whole grid, of which empty blocks are skipped; judges by the base encoder. What is no network (distances of
+    # surfaces, SSIM) is left out: seconds an asset, which is most of it where views have 32 px and little at 256
+    each = planes_flops(lrm) + targets * (rendering.size**2 * ray_flops(lrm) + look)
+    each += evaluation.mesh.grid**3 * point_flops(lrm)
+    yield Work("evaluation", made, 1, "flops", made * each, 1e4 * made, on=CPU)
 
-def estimates(preset: Preset, scale: Scale, rates: Rates) -> list[Estimate]:
+
+def estimates(preset: Preset, scale: Scale, rates: Rates, job: str = CHAIN) -> list[Estimate]:
     """Work over rates: models on the preset's device, the rest on cores.
 
     Raises OrbitforgeError when the rates do not tell what the device does.
     """
     found: list[Estimate] = []
-    for work in works(preset, scale, rates):
-        name = preset.plan.device if work.unit == "flops" else CPU
+    for work in works(preset, scale, rates, job):
+        name = work.on or (preset.plan.device if work.unit == "flops" else CPU)
         device = rates.gpu if name == GPU else rates.cpu
         rate = getattr(device, work.unit)
         if rate is None:
@@ -155,10 +180,10 @@ def estimates(preset: Preset, scale: Scale, rates: Rates) -> list[Estimate]:
     return found
 
 
-def measured(current: Current, scale: Scale, rates: Rates) -> dict[str, dict[str, float]]:
+def measured(current: Current, scale: Scale, rates: Rates, job: str = CHAIN) -> dict[str, dict[str, float]]:
     """asset -> {unit: units a second}, by the seconds that the ledger has of the newest rows of this preset."""
     found: dict[str, dict[str, float]] = {}
-    for work in works(current.pipeline.preset, scale, rates):
+    for work in works(current.pipeline.preset, scale, rates, job):
         shards = current.pipeline.shards(step := current.pipeline.find(work.asset))
         newest = [current.newest(step.name, shard) for shard in shards]
         seconds = sum(each.seconds for each in newest if each)

@@ -10,13 +10,24 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestration import pipeline
-from orchestration.planning import CPU, GPU, RATES, Estimate, Rates, Scale, estimates, measured, scale_of
+from orchestration.planning import CHAIN, CPU, GPU, RATES, Estimate, Rates, Scale, estimates, measured, scale_of
 
-FILES = {"synthetic_corpus": 2, "quality_labels": 3, "rendered_views": 2}
-"""Of one shard."""
+FILES = {
+    "rendered_views": 2,
+    "synthetic_corpus": 2,
+    "quality_labels": 3,
+    "ring_views": 2,
+    "multiview_model": 13,
+    "candidate_views": 2,
+    "curated_views": 4,
+    "flexrm": 6,
+    "flexrm_evaluation": 5,
+    "evaluation": 17,
+}
+"""Of one shard; 3 of others."""
 
 
-def plan_command(*, rates: Path | None, measure: bool, as_json: bool) -> None:
+def plan_command(*, rates: Path | None, measure: bool, as_json: bool, job: str = CHAIN) -> None:
     here = pipeline.current()
     known = Rates.read(rates or RATES)
     lacking = [name for name in ("objects", "prompts") if getattr(here.preset.plan, name) is None]
@@ -24,14 +35,15 @@ def plan_command(*, rates: Path | None, measure: bool, as_json: bool) -> None:
     if measure:
         from orchestration.lineage.current import Current
 
-        print(yaml.safe_dump(measured(Current(here), scale, known), sort_keys=False), end="")
+        print(yaml.safe_dump(measured(Current(here), scale, known, job), sort_keys=False), end="")
         return
-    found = estimates(here.preset, scale, known)
+    found = estimates(here.preset, scale, known, job)
     if as_json:
         rows = [vars(each.work) | {"device": each.device, "hours": each.hours, "cost": each.cost} for each in found]
-        print(json.dumps({"preset": here.preset.name, "scale": vars(scale), "assets": rows, "total": _total(found)}))
+        told = {"preset": here.preset.name, "job": job, "scale": vars(scale), "assets": rows, "total": _total(found)}
+        print(json.dumps(told))
     else:
-        Console().print(_table(here.preset.name, scale, found))
+        Console().print(_table(here.preset.name, job, scale, found))
 
 
 def _total(found: list[Estimate]) -> dict[str, float]:
@@ -45,8 +57,10 @@ def _total(found: list[Estimate]) -> dict[str, float]:
     }
 
 
-def _table(name: str, scale: Scale, found: list[Estimate]) -> Table:
-    title = f"plan {name}: {scale.objects:,} objects, {scale.prompts:,} prompts, {scale.kept:.1%} of the clips kept"
+def _table(name: str, job: str, scale: Scale, found: list[Estimate]) -> Table:
+    title = f"plan {name}, {job}: {scale.objects:,} objects, {scale.prompts:,} prompts"
+    if job == CHAIN:
+        title += f", {scale.kept:.1%} of the clips kept"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("asset", no_wrap=True)
     for column in ("items", "shards", "work", "hours", "on", "storage", "cost"):

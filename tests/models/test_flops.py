@@ -1,9 +1,24 @@
 """Counted operations against the textbook formula, and without making a weight."""
 
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from models.config import EncoderConfig, LRMConfig, SVDConfig, WanConfig
-from models.flops import encoder_flops, parameters, planes_flops, ray_flops, video_flops
+from models.camera import Camera
+from models.config import EncoderConfig, LRMConfig, SVDConfig, TextToImageConfig, WanConfig
+from models.flexrm import FlexRM
+from models.flexrm_config import FlexRMConfig
+from models.flops import (
+    FlexRMFlops,
+    MultiviewFlops,
+    encoder_flops,
+    parameters,
+    planes_flops,
+    ray_flops,
+    video_flops,
+)
+from models.multiview_config import BackboneConfig, MultiviewConfig
 
 ENCODER = EncoderConfig.model_validate(
     {"image_size": 56, "table_size": 56, "patch": 14, "width": 64, "layers": 3, "heads": 2}
@@ -42,3 +57,55 @@ def test_stable_video_is_counted_without_its_weights():
     assert 2.2e9 < parameters(public) < 2.3e9  # UNet 1.52 B, image encoder 0.63 B, autoencoder 0.1 B
     denoise, decode = video_flops(public)
     assert min(denoise, decode) > 1e12
+
+
+FLEXRM = {
+    "encoder": {"image_size": 16, "table_size": 16, "patch": 4, "width": 16, "layers": 2, "heads": 2},
+    **{"camera_width": 8, "width": 16, "layers": 2, "heads": 2, "plane_tokens": 4, "channels": 6},
+    **{"decoder_width": 8, "decoder_layers": 3, "samples": 8, "importance_samples": 0, "gaussians": 5},
+}
+
+
+@pytest.mark.parametrize("reads", [{}, {"align": True, "view_channels": 4, "view_depths": 4}])
+def test_a_flexrm_costs_what_its_parts_do_from_any_number_of_views(reads: dict[str, object]):
+    config = FlexRMConfig.model_validate(FLEXRM | reads)
+    flops, model = FlexRMFlops.of(config), FlexRM(config)
+    for views in (1, 3, 8):
+        images, cameras = torch.rand(1, views, 3, 16, 16), Camera.orbit(views, 6.0, 1.5, 0.75)
+        posed = Camera(cameras.pose[None], cameras.intrinsics[None])
+        with FlopCounterMode(display=False) as planes, sdpa_kernel(SDPBackend.MATH):  # CPU's own is not counted
+            made = model.triplane(images, posed)
+        with FlopCounterMode(display=False) as head:
+            model.gaussians(made)
+        assert flops.planes(views) == planes.get_total_flops()
+        assert flops.gaussians(views) == head.get_total_flops()
+
+
+def test_rays_of_a_flexrm_are_those_of_an_lrm_unless_points_read_views():
+    plain = FlexRMConfig.model_validate(FLEXRM)
+    reading = FlexRMConfig.model_validate(FLEXRM | {"view_channels": 4})
+    assert FlexRMFlops.of(plain).ray(1) == FlexRMFlops.of(plain).ray(9) == ray_flops(plain)
+    assert ray_flops(plain) < FlexRMFlops.of(reading).ray(1) < FlexRMFlops.of(reading).ray(9)
+
+
+def test_the_flexrm_of_the_paper_is_counted_without_its_weights():
+    flops = FlexRMFlops.of(FlexRMConfig.model_validate({}))
+    assert flops.planes(32) < 32 * flops.planes(1)  # the transformer is there once
+    assert flops.planes(1) == pytest.approx(planes_flops(LRMConfig.model_validate({})), rel=0.01)
+    assert parameters(FlexRMConfig.model_validate({})) == 489_945_954
+
+
+def test_views_of_a_larger_grid_cost_more():
+    base = TextToImageConfig.model_validate({})
+    small, large = (MultiviewFlops.of(base, MultiviewConfig(size=size, objective="change")) for size in (32, 64))
+    assert small.parameters == large.parameters
+    assert (small.text, 4 * small.encode, 4 * small.decode) == (large.text, large.encode, large.decode)
+    assert 4 * (small.denoise - small.text) < large.denoise - large.text  # attention grows faster
+
+
+def test_stable_diffusion_is_counted_without_its_weights():
+    found = MultiviewFlops.of(BackboneConfig.model_validate({}), MultiviewConfig(size=64, objective="pipeline"))
+    assert 1.06e9 < found.parameters < 1.07e9  # UNet 860 M, text encoder 123 M, autoencoder 84 M
+    # Four views of 256 px are one image of 512 px, which version 1 is known to take about 0.8 TFLOP to denoise
+    whole = MultiviewFlops.of(BackboneConfig.model_validate({}), MultiviewConfig(size=256, objective="pipeline"))
+    assert 0.6e12 < whole.denoise < 0.9e12

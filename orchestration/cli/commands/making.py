@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,11 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would ru
 SelectOption = Annotated[
     str | None, typer.Option(help="Dagster's selection syntax: video_model, group:quality, +key:lrm_finetuned.")
 ]
+
+
+class Job(StrEnum):
+    chain = "chain"
+    flexiview = "flexiview"
 
 
 @commands.command()
@@ -62,13 +68,14 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Print the rates of this machine, from what the ledger has of the preset.")
     ] = False,
+    job: Annotated[Job, typer.Option(help="The chain, or the branch of many views that comes after it.")] = Job.chain,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a preset would take: work, shards, hours, storage and cost of each asset. Starts nothing."""
     prepare(preset)
     from orchestration.cli.plan import plan_command
 
-    plan_command(rates=rates, measure=measure, as_json=as_json)
+    plan_command(rates=rates, measure=measure, as_json=as_json, job=job.value)
 
 
 @commands.command()
