@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -35,11 +34,6 @@ class Gaussians:
 
     def __len__(self) -> int:
         return len(self.positions)
-
-    @staticmethod
-    def cat(parts: Sequence[Gaussians]) -> Gaussians:
-        """All Gaussians of `parts`, one after the other."""
-        return Gaussians(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Gaussians)))
 
     def kept(self, which: Bool[Tensor, " n"] | Int[Tensor, " m"]) -> Gaussians:
         """The Gaussians that a mask or a list of indices names."""

@@ -14,7 +14,7 @@ from models.config import SVDConfig, TextToImageConfig, VideoConfig
 from models.flops import BACKWARD, FlexRMFlops, MultiviewFlops, encoder_flops, parameters, video_flops
 from models.multiview_config import BackboneConfig, MultiviewConfig
 from orchestration.errors import OrbitforgeError
-from orchestration.planning import CPU, FLOAT, Rates, Scale, Work
+from orchestration.planning import FLOAT, Rates, Scale, Work
 from orchestration.presets.schema import Preset
 
 QUERIES = 2
@@ -72,11 +72,9 @@ def flexiview_works(preset: Preset, scale: Scale, rates: Rates) -> Iterator[Work
     counts = [*protocol.counts, *(count for count in protocol.counts if count in SHEET)]
     seen = [*counts, *(EVALUATED - 1) * protocol.pools * [pool], *protocol.pools * [kept]]
     each = sum(flops.planes(count) + flops.gaussians(count) for count in seen) + protocol.pools * curating
-    rows = scale.held_out * (len(protocol.counts) + EVALUATED * protocol.pools)
-    yield Work(
-        *("flexrm_evaluation", scale.held_out * len(seen), 1, "flops", scale.held_out * each),
-        *(ROW * rows, CPU),
-    )
+    objects = min(scale.held_out, protocol.most or scale.held_out)
+    rows = objects * (len(protocol.counts) + EVALUATED * protocol.pools)
+    yield Work("flexrm_evaluation", objects * len(seen), 1, "flops", objects * each, ROW * rows)
 
 
 def input_views(most: int) -> list[float]:

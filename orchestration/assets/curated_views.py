@@ -8,7 +8,7 @@ import polars as pl
 
 from orchestration import paths, pipeline
 from orchestration.artifacts import materialise
-from orchestration.assets.declare import Events, declared
+from orchestration.assets.declare import DEVICE, Events, declared
 from orchestration.assets.previews import curated, reasons
 from orchestration.steps import Step, Work
 
@@ -43,7 +43,7 @@ def make(work: Work) -> None:
     reasons(work)
 
 
-@dg.asset(**declared(STEP, kinds={"webdataset", "pytorch"}))
+@dg.asset(**declared(STEP, pool=DEVICE, kinds={"webdataset", "pytorch"}))
 def curated_views(context: dg.AssetExecutionContext) -> Events:
     """The pools with the views that agree with one another; what was counted of every candidate, verdict and reason."""
     yield from materialise(context, STEP, make)

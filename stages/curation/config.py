@@ -89,5 +89,7 @@ class CurationConfig(BaseModel):
         description="spread over mean below which a pool counts as one without faults, as 19 of 20 rendered pools are: "
         "the threshold is no nearer to the mean than with this spread",
     )
-    fewest: int = Field(2, ge=1, description="views a pool must keep for a training to read it")
+    fewest: int = Field(
+        3, ge=1, description="views a pool must keep for a training to read it; two of them are the front, in any case"
+    )
     band: tuple[float, float] = Field((0.2, 0.98), description="least and largest kept share that raise no alarm")

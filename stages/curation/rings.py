@@ -24,11 +24,13 @@ def ring_pool(sample: Sample, rings: RingsConfig, elevation: float = 6.0) -> Poo
     return Pool(sample.id, views, sample.cameras[places], sources, tuple(range(len(first), len(places))), meta)
 
 
-def ring_pools(manifest: pl.DataFrame, shards: Path, split: str, rings: RingsConfig) -> Iterator[Pool]:
+def ring_pools(
+    manifest: pl.DataFrame, shards: Path, split: str, rings: RingsConfig, elevation: float = 6.0
+) -> Iterator[Pool]:
     """Of the objects of a split; `shards` holds `<shard>/views.tar` as `ring_manifest` lists them."""
     rows = manifest.filter((pl.col("split") == split) & pl.col("reason").is_null())
     for (shard,), part in rows.sort("shard").group_by("shard", maintain_order=True):
         wanted = set(part["id"])
         for sample in read_shard(shards / str(shard) / "views.tar"):
             if sample.id in wanted:
-                yield ring_pool(sample, rings)
+                yield ring_pool(sample, rings, elevation)

@@ -53,6 +53,7 @@ class ViewsProtocolConfig(BaseModel):
     azimuth: float = Field(225.0, description="degrees; the first input is the view nearest to it")
     elevation: float = Field(6.0, description="degrees, likewise")
     every: int = Field(2, ge=1)
+    most: int | None = Field(200, ge=1, description="objects at most, chosen by the hash of their ids; null: all")
     pools: int = Field(3, ge=1, description="pools of each object that are spoiled, each by other draws")
     spoiled: float = Field(0.5, ge=0, le=1, description="share of the views of these pools that is spoiled")
 

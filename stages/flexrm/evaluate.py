@@ -11,6 +11,7 @@ evaluate_flexrm(flexrm, rings, ring_views, output, config, rings_config, curate,
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,15 +64,18 @@ def evaluate_flexrm(
     Raises InputError when the folder holds no FlexRM, ValueError when there is no held-out object.
     """
     torch.set_num_threads(1)
-    reconstruct = load_flexrm(flexrm, config=config.export)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reconstruct = load_flexrm(flexrm, device=device, config=config.export)
     model, protocol = reconstruct.lrm, config.protocol
     assert isinstance(model, FlexRM)
-    held_out = rendered_orbits(pl.read_parquet(rings), ring_views, HELD_OUT)
+    rows = compared_rows(pl.read_parquet(rings), protocol.most)
+    held_out = rendered_orbits(rows, ring_views, HELD_OUT)
     sheet(model, held_out, protocol, output / "views.png")
     report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
     rising = by_views(model, held_out, protocol)
     rising = rising.with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0), given=pl.col("views"))
-    of = {pool.id: pool for pool in ring_pools(pl.read_parquet(rings), ring_views, HELD_OUT, rings_config)}
+    true_pools = ring_pools(rows, ring_views, HELD_OUT, rings_config, protocol.elevation)
+    of = {pool.id: pool for pool in true_pools}
     true = [of[id_] for id_ in held_out.ids]
     pools, kept = by_pools(model, held_out, true, protocol, curate, seed=seed, report=report)
     columns = ["inputs", "views", "given", "object", "id", "pool", *MEASURED]
@@ -89,6 +93,13 @@ def evaluate_flexrm(
         f"foreground_psnr/{name}": float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
         for name in (POOL, UNCURATED, CURATED)
     }
+
+
+def compared_rows(manifest: pl.DataFrame, most: int | None) -> pl.DataFrame:
+    """The rendered held-out rows of a manifest, `most` of them."""
+    rows = manifest.filter((pl.col("split") == HELD_OUT) & pl.col("reason").is_null())
+    chosen = sorted(rows["id"], key=lambda id_: hashlib.sha256(id_.encode()).hexdigest())[:most]
+    return rows.filter(pl.col("id").is_in(chosen))
 
 
 def usual(figures: pl.DataFrame) -> str:

@@ -18,7 +18,6 @@ from stages.flexrm.train import splatted
 from stages.reconstruction.config import ProtocolConfig
 from stages.reconstruction.data import Orbits
 
-SPLATS, VOLUME = "splats", "volume"
 MEASURED = ("psnr", "foreground_psnr", "iou")
 
 
@@ -47,37 +46,29 @@ def elevations_of(cameras: Camera) -> Float[Tensor, " v"]:
 
 @torch.no_grad()
 def seen_from(
-    model: FlexRM,
-    images: Float[Tensor, "v 3 s s"],
-    cameras: Camera,
-    targets: Camera,
-    way: str = SPLATS,
+    model: FlexRM, images: Float[Tensor, "v 3 s s"], cameras: Camera, targets: Camera
 ) -> tuple[Float[Tensor, "k 3 s s"], Float[Tensor, "k s s"]]:
-    """What `targets` [k] see, in colour and coverage, of the object that `cameras` [v] took the `images` of."""
-    first, size = cameras[:1], images.shape[-1]
-    own, asked = (some.relative_to(first) for some in (cameras, targets))
-    planes = model.triplane(images[None], own[None])
-    seen = splatted(model, planes, asked[None], size) if way == SPLATS else model.render(planes, asked[None], size)
-    return seen.rgb[0].clamp(0, 1), seen.weight[0, :, 0].clamp(0, 1)
+    """What `targets` [k] see, in colour and coverage, of the splats of the object that `cameras` [v] took the `images`
+    of."""
+    first, device = cameras[:1], next(model.parameters()).device
+    own, asked = (some.relative_to(first).to(device)[None] for some in (cameras, targets))
+    seen = splatted(model, model.triplane(images[None].to(device), own), asked, images.shape[-1])
+    return seen.rgb[0].clamp(0, 1).cpu(), seen.weight[0, :, 0].clamp(0, 1).cpu()
 
 
-def by_views(
-    model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig, ways: tuple[str, ...] = (SPLATS,)
-) -> pl.DataFrame:
-    """A row an object, number of `views` and way of drawing: id, object, psnr, foreground_psnr (dB), iou; see
+def by_views(model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig) -> pl.DataFrame:
+    """A row an object and number of `views`: id, object, psnr, foreground_psnr (dB), iou; see
     `stages.evaluation.held_out.figures`."""
     inputs, targets = parted(orbits, protocol)
     tables = []
     for count in protocol.counts:
         chosen = inputs[:count]
-        for way in ways:
-            made = [
-                seen_from(model, orbits.rgb[row, chosen].float() / 255, cameras[chosen], cameras[targets], way)
-                for row in range(len(orbits.ids))
-                for cameras in (orbits.cameras[row],)
-            ]
-            table = compared(orbits, inputs[0], targets, made)
-            tables.append(table.select(pl.lit(way).alias("way"), pl.lit(count).alias("views"), pl.all()))
+        made = [
+            seen_from(model, orbits.rgb[row, chosen].float() / 255, cameras[chosen], cameras[targets])
+            for row in range(len(orbits.ids))
+            for cameras in (orbits.cameras[row],)
+        ]
+        tables.append(compared(orbits, inputs[0], targets, made).select(pl.lit(count).alias("views"), pl.all()))
     return pl.concat(tables)
 
 

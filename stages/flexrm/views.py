@@ -38,7 +38,7 @@ LENS, BENT = ("k1", "k2", "k3", "k4", "p1", "p2"), 0.05
 UPRIGHT = 0.2
 """Least share of z in the mean of the cameras' own ups for the world to be z up."""
 SPREAD = 1.0
-"""Half width of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
+"""Half of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,8 @@ def _tilted(cameras: Camera) -> tuple[str, ...]:
 
 def _to_scale(cameras: Camera) -> tuple[Camera, tuple[str, ...]]:
     """The cameras around the origin at the scale of the rings: what they look at lies where their axes come nearest to
-    each other, and on average they see `SPREAD` to either side of it. One camera alone is taken to look at the origin.
+    each other, and on average they see `SPREAD` to either side of it along the shorter side of the picture. One camera
+    alone is taken to look at the origin.
     """
     position, axis = cameras.pose[:, :3, 3].double(), -cameras.pose[:, :3, 2].double()
     away = torch.eye(3, dtype=torch.float64) - axis[:, :, None] * axis[:, None]  # off each axis
@@ -270,7 +271,7 @@ def _to_scale(cameras: Camera) -> tuple[Camera, tuple[str, ...]]:
             f"camera {number} looks away from where the others look ({[round(x, 3) for x in middle.tolist()]}); "
             "camera to world with OpenGL axes is wanted: a camera looks along its -z"
         )
-    scale = SPREAD / float((0.5 * depth / cameras.intrinsics[:, 0].double()).mean())
+    scale = SPREAD / float((0.5 * depth / cameras.intrinsics[:, :2].double().amax(1)).mean())
     if float(middle.norm()) < 1e-3 and abs(scale - 1) < 0.02:
         return cameras, ()
     pose = cameras.pose.clone()

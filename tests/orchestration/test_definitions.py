@@ -123,7 +123,7 @@ def test_what_fills_a_device_is_in_one_pool():
         key.to_user_string() for key in GRAPH.executable_asset_keys if GRAPH.assets_def_for_key(key).op.pool == "device"
     }
     trained = {step.name for step in pipeline.current().steps if step.kind == "model"}
-    assert pooled == trained | {"synthetic_corpus", "scaling_points", "candidate_views"}
+    assert pooled == trained | {"synthetic_corpus", "scaling_points", "candidate_views", "curated_views"}
 
 
 def test_models_depend_on_manifests_never_on_shards():

@@ -22,7 +22,7 @@ from stages.errors import InputError
 from stages.flexrm.asset import is_flexrm, load_flexrm
 from stages.flexrm.config import FlexRMTrainingConfig, ImperfectConfig, ViewDrawConfig, ViewsProtocolConfig
 from stages.flexrm.data import draw_count, draw_views, spread_order
-from stages.flexrm.evaluate import CURATED, POOL, UNCURATED, by_pools
+from stages.flexrm.evaluate import CURATED, POOL, UNCURATED, by_pools, compared_rows
 from stages.flexrm.figures import by_views, compared, parted, seen_from
 from stages.flexrm.imperfect import disturbed
 from stages.flexrm.make import curated_orbits, make_flexrm
@@ -279,10 +279,10 @@ def test_the_asset_can_be_loaded_used_and_written(rings, pools, tmp_path):
     assert not is_flexrm(rings / "encoder")
 
 
-def test_figures_have_a_row_for_every_object_number_and_way(rings, tmp_path):
+def test_figures_have_a_row_for_every_object_and_number(rings, tmp_path):
     model, _ = trained(rings, tmp_path)
     found = by_views(model.eval(), orbits(rings, HELD_OUT), CONFIG.protocol)
-    assert found.group_by("way", "views").len()["len"].to_list() == [2] * 2
+    assert found.group_by("views").len()["len"].to_list() == [2] * 2
     assert found["foreground_psnr"].is_finite().all()
     assert set(found["views"]) == {1, 2}
 
@@ -313,6 +313,15 @@ def test_pools_are_compared_with_what_the_same_views_give_and_curation_that_keep
     expected = float(compared(one, inputs[0], targets, [own])["psnr"][0])
     made = found.filter((pl.col("inputs") == POOL) & (pl.col("id") == some.ids[0]))["psnr"]
     assert made.to_list() == pytest.approx([expected] * 2, abs=0.01)
+
+
+def test_no_more_objects_are_compared_than_wanted_whatever_the_order_of_the_rows():
+    splits = [HELD_OUT, HELD_OUT, TRAIN, HELD_OUT]
+    table = pl.DataFrame({"id": list("abcd"), "split": splits, "reason": [None, None, None, "empty views"]})
+    assert set(compared_rows(table, None)["id"]) == {"a", "b"}
+    one = compared_rows(table, 1)["id"].to_list()
+    assert len(one) == 1
+    assert compared_rows(table.reverse(), 1)["id"].to_list() == one
 
 
 def test_a_training_on_pools_alone_does_not_look_at_rings(rings, pools, tmp_path):
