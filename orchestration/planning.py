@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset
+from stages.objects.splits import HELD_OUT
 
 if TYPE_CHECKING:
     from orchestration.lineage.current import Current
@@ -22,7 +23,7 @@ CPU, GPU = "cpu", "gpu"
 CHAIN, FLEXIVIEW = "chain", "flexiview"
 FLOAT = 4
 """Bytes of a weight."""
-HELD_OUT = 0.3
+SHARE_HELD_OUT = 0.3
 """Share of the objects that training never sees, as makers are split."""
 TAR = 768
 """Bytes that a file in a tar takes beside its own: a header, and half a block of padding."""
@@ -107,7 +108,7 @@ def scale_of(preset: Preset, tables: Mapping[str, Any]) -> Scale:
     plan = preset.plan
     objects, object_shards = counted("objects", plan.objects, plan.objects_per_shard)
     prompts, prompt_shards = counted("prompts", plan.prompts, plan.prompts_per_shard)
-    held_out = round(HELD_OUT * objects) if plan.objects else (tables["objects"]["split"] == "held-out").sum()
+    held_out = round(SHARE_HELD_OUT * objects) if plan.objects else (tables["objects"]["split"] == HELD_OUT).sum()
     return Scale(objects, object_shards, prompts, prompt_shards, plan.kept, held_out)
 
 

@@ -40,6 +40,8 @@ def plan_command(*, rates: Path | None, measure: bool, as_json: bool, job: str =
     found = estimates(here.preset, scale, known, job)
     if as_json:
         rows = [vars(each.work) | {"device": each.device, "hours": each.hours, "cost": each.cost} for each in found]
+        for row in rows:
+            del row["on"]  # the device says it
         told = {"preset": here.preset.name, "job": job, "scale": vars(scale), "assets": rows, "total": _total(found)}
         print(json.dumps(told))
     else:
