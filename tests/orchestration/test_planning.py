@@ -17,6 +17,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.planning import FLEXIVIEW, RATES, Estimate, Rates, Scale, estimates, measured, scale_of
 from orchestration.planning_flexiview import LOFTR, input_views
 from orchestration.presets.schema import Preset, load_preset, preset_names
+from orchestration.steps import Step
 from stages.flexrm.data import draw_count
 
 SMALL = Scale(objects=100, object_shards=1, prompts=1000, prompt_shards=1, kept=0.5, held_out=30)
@@ -179,10 +180,21 @@ def test_a_pipeline_of_unknown_shapes_is_refused():
 
 
 def test_the_branch_is_measured_by_the_seconds_of_its_newest_rows():
+    class Nano:
+        """The pipeline of a preset whose tables have one shard, with no table here."""
+
+        preset = load_preset("nano")
+
+        def find(self, name: str) -> Step:
+            return next(step for step in pipeline.current().steps if step.name == name)
+
+        def shards(self, of: Step) -> tuple[str | None, ...]:
+            return ("000",) if of.shards else (None,)
+
     class Newest:
         """Of a ledger in which every shard took 2 seconds, but that `flexrm` was not made."""
 
-        pipeline = replace(pipeline.current(), preset=load_preset("nano"))
+        pipeline = Nano()
 
         def newest(self, asset: str, shard: str | None) -> object:
             return None if asset == "flexrm" else type("Row", (), {"seconds": 2.0})
