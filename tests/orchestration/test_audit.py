@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -17,12 +18,12 @@ from hypothesis import strategies as st
 from orchestration.errors import OrbitforgeError
 from orchestration.home import open_instance
 from orchestration.lineage.audit.events import newest_tags
-from orchestration.lineage.audit.findings import Finding
+from orchestration.lineage.audit.findings import FILE, Finding
 from orchestration.lineage.audit.rows import ledger_findings
 from orchestration.lineage.audit.whole import audit
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
-from orchestration.lineage.ledger import MADE, SCHEMA, Ledger, Row
+from orchestration.lineage.ledger import MADE, OBSERVED, SCHEMA, File, Ledger, Row
 from orchestration.publish import register
 from orchestration.resources import store
 from orchestration.resources.tracking import Tracking
@@ -196,6 +197,22 @@ def test_what_data_dvc_does_not_have_yet_is_only_behind(made: World):
     found = audit(made.pipeline, made.instance)
     assert [finding.what for finding in found.broken] == ["data/source/prompts.parquet"]
     assert "data/toy/clips/002" in [finding.what for finding in found.findings if not finding.broken]
+
+
+def test_rows_that_came_with_a_shipped_model_are_no_damage(made: World):
+    """Of another preset a folder is here, and the rows of all that a model was made of, whose bytes are elsewhere."""
+    ids = Ledger().query(lambda rows: rows.filter(pl.col("kind").is_in([MADE, OBSERVED])))["id"]
+    gone = (File("gone.bin", "e" * 32, 3),)
+    others = [
+        replace(row, preset="furniture", folder=row.folder.replace("toy", "furniture"), files=gone, inputs=())
+        for row in Current(made.pipeline).rows_of_ids(ids)
+    ]
+    assert {row.kind for row in others} == {MADE, OBSERVED}
+    Ledger().append(*others)
+    (made.data / "furniture").mkdir()
+    found = audit(made.pipeline, made.instance)
+    assert [each for each in found.broken if each.where == FILE] == []
+    assert {"data/furniture/model", "data/sweethome3d"} <= set(found.absent)
 
 
 def test_a_detached_pointer_is_named(made: World):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from orchestration.lineage.audit.rows import RESTORE
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import OBSERVED, File
 from orchestration.lineage.withdrawn import held, withdrawals
+from orchestration.presets.schema import load_preset, preset_names
 from orchestration.resources import store
 from orchestration.steps import Source
 from stages.errors import InputError
@@ -56,10 +57,15 @@ def expected(current: Current) -> Expected:
     homes = {path.name for path in paths.data().iterdir() if path.is_dir()} if paths.data().is_dir() else set()
     for folder, newest in current.everything.items():
         here = paths.data() / folder
-        if folder.partition("/")[0] not in homes or (not here.is_dir() and folder in given_up()):
+        files = [file for file in newest.files if file.md5 not in found.purged]
+        # rows ship with a model for its lineage; what they name beside it does not
+        shipped = not any(f"{folder}/{file.path}" in recorded for file in files) and (
+            folder.partition("/")[0] != current.pipeline.preset.name
+            or not all(store.object_path(file.md5).is_file() for file in files)
+        )
+        if folder.partition("/")[0] not in homes or (not here.is_dir() and (shipped or folder in given_up())):
             found.absent.append(f"data/{folder}")
             continue
-        files = [file for file in newest.files if file.md5 not in found.purged]
         found.homes.add(paths.data() / folder.partition("/")[0])
         found.objects |= {file.md5: f"data/{folder}/{file.path}" for file in files}
         if not here.is_dir():
@@ -69,7 +75,7 @@ def expected(current: Current) -> Expected:
         found.files |= {here / file.path: (file.md5, f"row {newest.row}") for file in files}
         if any(recorded.get(f"{folder}/{file.path}") != file.md5 for file in files):
             found.told.append(_behind(folder))
-    for path, file in _observed(current):
+    for path, file in _observed(current, found.absent):
         if file.md5 not in found.purged:
             found.files[path] = (file.md5, "the ledger")
             found.objects[file.md5] = _name(path)
@@ -125,29 +131,42 @@ def _strays(expected: Expected) -> Iterator[Finding]:
                 yield Finding(FILE, _name(path), "has no row in the ledger", "`orbitforge run` sets it aside")
 
 
-def _observed(current: Current) -> Iterator[tuple[Path, File]]:
-    """The files of the newest observation of each source and shard. Tables of single shards lie in the cache alone."""
-    seen = pl.col("kind") == OBSERVED
-    newest = current.ledger.query(
-        lambda rows: (
-            rows.filter(seen)
-            .group_by("asset", "shard")
-            .agg(pl.concat_str("ended", pl.lit(" "), "id").max().alias("age"))
-        )
-    )
+def _observed(current: Current, absent: list[str]) -> Iterator[tuple[Path, File]]:
+    """The files of the newest observation of each source and shard, in the source folder of the preset that looked.
+
+    Folders that are not here join `absent`. Tables of single shards lie in the cache alone.
+    """
     sources = {source.name: source for source in current.pipeline.sources}
-    for row in current.rows_of_ids(age.rpartition(" ")[2] for age in newest["age"]):
-        if source := sources.get(row.asset):
-            yield from _of_source(current, source, row.files)
+    rows = current.ledger.query(lambda rows: rows.filter(pl.col("kind") == OBSERVED))
+    homes = {
+        pair: home
+        for pair in rows.select("preset", "asset").unique().iter_rows()
+        if (home := _home(current, sources.get(pair[1]), pair[0]))
+    }
+    newest: dict[tuple[str, str, str | None], tuple[str, str]] = {}
+    for preset, asset, shard, ended, id_ in rows.select("preset", "asset", "shard", "ended", "id").iter_rows():
+        if home := homes.get((preset, asset)):
+            newest[home, asset, shard] = max(newest.get((home, asset, shard), ("", "")), (ended, id_))
+    where = {id_: (home, sources[asset]) for (home, asset, _), (_, id_) in newest.items()}
+    absent += sorted({f"data/{home}" for home, _ in where.values() if not (paths.data() / home).is_dir()})
+    here = [id_ for id_, (home, _) in where.items() if (paths.data() / home).is_dir()]
+    for row in current.rows_of_ids(here):
+        home, source = where[row.id]
+        if not source.table and held(paths.data() / home, withdrawals(current.ledger)):
+            continue  # what was observed is less than what lies there, which data.dvc records
+        for file in row.files:
+            if file.path != f"{source.table}.parquet":
+                yield paths.data() / home / file.path, file
 
 
-def _of_source(current: Current, source: Source, files: Iterable[File]) -> Iterator[tuple[Path, File]]:
-    home = paths.data() / (current.pipeline.preset.source.folder if source.table else source.folder or source.name)
-    if not source.table and held(home, withdrawals(current.ledger)):
-        return  # what was observed is less than what lies there, which data.dvc records
-    for file in files:
-        if file.path != f"{source.table}.parquet":
-            yield home / file.path, file
+def _home(current: Current, source: Source | None, preset: str) -> str | None:
+    """The folder below `data/` that a preset has of a source; None for sources and presets that are not known here."""
+    if source is None or not source.table:
+        return source and (source.folder or source.name)
+    ours = current.pipeline.preset
+    if preset == ours.name:
+        return ours.source.folder
+    return load_preset(preset).source.folder if preset in preset_names() else None
 
 
 def _given_up(current: Current) -> set[str]:
