@@ -86,13 +86,16 @@ def evaluate_flexrm(
     views, row = parted(held_out, protocol)[0][:SHOWN], held_out.ids.index(usual(rising))
     made = reconstruct.from_views(held_out.rgb[row, views].float() / 255, held_out.cameras[row][views])
     made.told(object=object_of(held_out.ids[row])).write_splats(output / "splats.ply")
-    means = figures.group_by("inputs", "views").agg(pl.col("foreground_psnr").mean()).sort("inputs", "views")
-    clean = means.filter(pl.col("inputs") == CLEAN)
-    told = {f"foreground_psnr/{views}": value for views, value in clean.select("views", "foreground_psnr").iter_rows()}
-    return told | {
-        f"foreground_psnr/{name}": float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
-        for name in (POOL, UNCURATED, CURATED)
-    }
+    clean = figures.filter(pl.col("inputs") == CLEAN).group_by("views").agg(pl.col("foreground_psnr").mean())
+    told = {f"foreground_psnr/{views}": value for views, value in clean.sort("views").iter_rows()}
+    told |= {f"foreground_psnr/{name}": value for name, value in _of_pools(figures).items()}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _of_pools(figures: pl.DataFrame) -> dict[str, float | None]:
+    """Mean foreground PSNR of each kind of pool."""
+    means = figures.group_by("inputs").agg(pl.col("foreground_psnr").mean()).rows()
+    return {name: value for name, value in sorted(means) if name != CLEAN}
 
 
 def compared_rows(manifest: pl.DataFrame, most: int | None) -> pl.DataFrame:
@@ -181,10 +184,7 @@ def summary(figures: pl.DataFrame, kept: pl.DataFrame) -> dict[str, Any]:
     stay = int(kept["spoiled_kept"].sum())
     return {
         "by_views": means.to_dicts(),
-        "pools": {
-            name: float(figures.filter(pl.col("inputs") == name)["foreground_psnr"].mean() or 0)  # type: ignore[arg-type]
-            for name in (POOL, UNCURATED, CURATED)
-        },
+        "pools": _of_pools(figures),
         "gain": {**interval(over_objects)._asdict(), "objects": len(over_objects)},
         "kept": {"spoiled": stay / max(bad, 1), "good": (int(kept["kept"].sum()) - stay) / max(whole - bad, 1)},
     }

@@ -49,8 +49,7 @@ def make_flexrm(
     loggers: list[Any] | None = None,
 ) -> None:
     """Train on the training objects of `rings` and the accepted pools of `pools` (Parquet files; shards below
-    `ring_views` and `curated_views`), the image
-    encoder starting from the folder `encoder`.
+    `ring_views` and `curated_views`), the image encoder starting from the folder `encoder`; export one held-out object.
 
     Raises ValueError when there is no training object, or the encoder is not the one that the config describes.
     """
@@ -62,7 +61,8 @@ def make_flexrm(
     curve = train_flexrm(model, training, curated, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, config.model, output)
     curve.write_parquet(output / "training.parquet")
-    held_out = rendered_orbits(manifest, ring_views, HELD_OUT)
+    shown = manifest.filter((pl.col("split") == HELD_OUT) & pl.col("reason").is_null()).sort("id").head(1)
+    held_out = rendered_orbits(shown, ring_views, HELD_OUT)
     views = parted(held_out, config.protocol)[0][:SHOWN]
     made = ViewsReconstructor(model.eval(), file_md5(output / WEIGHTS), config=config.export).from_views(
         held_out.rgb[0, views].float() / 255, held_out.cameras[0][views]
