@@ -13,24 +13,20 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
-from transformers.utils import logging as transformers_logging
 
 from models.checkpoints import read_config
 from models.multiview_config import BackboneConfig, MultiviewConfig
 from models.noising import CLEAN, Noising
+from models.quiet import quiet
 
 PLACES = 6
 """Numbers that tell a latent position its cell's elevation and where in the cell it is."""
@@ -249,23 +245,6 @@ def as_cells(grid: Float[Tensor, "n c gh gw"], views: int, columns: int) -> Floa
     rows = views // columns
     cells = grid.view(n, c, rows, height // rows, columns, width // columns).permute(0, 2, 4, 1, 3, 5)
     return cells.reshape(n, views, c, height // rows, width // columns)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what the libraries say while they load and save: bars, and that they expected another autoencoder."""
-    told = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        diffusers_logging.set_verbosity(told)
-        for library in (diffusers_logging, transformers_logging):
-            library.enable_progress_bar()
 
 
 def _pipeline(autoencoder: Any, text_encoder: Any, tokenizer: Any, unet: Any, scheduler: Any) -> Any:

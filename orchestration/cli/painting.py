@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from models.quiet import quiet
 from orchestration import paths
 from orchestration.presets.schema import Preset
 from stages.errors import InputError
@@ -41,7 +40,7 @@ def painter(preset: Preset) -> Paint:
     from stages.reconstruction.picture import Picture
 
     config = preset.corpus.text
-    with _quiet():
+    with quiet():
         made = Painter(paths.data() / "base_models" / "text_to_image", config)
 
     def paint(text: str, seed: int) -> Picture:
@@ -54,23 +53,3 @@ def painter(preset: Preset) -> Paint:
             raise InputError(f"{text!r} gave no picture: {error}; try another seed, or other words") from None
 
     return paint
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what diffusers and transformers say while they load: bars, and advice to those who write pipelines."""
-    from diffusers.utils import logging as diffusers
-    from transformers.utils import logging as transformers
-
-    before = diffusers.get_verbosity()
-    diffusers.set_verbosity_error()
-    for library in (diffusers, transformers):
-        library.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        diffusers.set_verbosity(before)
-        for library in (diffusers, transformers):
-            library.enable_progress_bar()

@@ -10,8 +10,6 @@ import numpy as np
 
 from stages.errors import InputError
 
-FAINT = 0.02
-"""Opacity below which a Gaussian is left out."""
 MOST = 16_000
 """Gaussians on the page, 17 bytes each."""
 SPAN = 12.0
@@ -27,7 +25,7 @@ def packed(path: Path, most: int = MOST) -> dict[str, Any]:
     of more than `most` those that cover least, are left out: `left_out` says how many. Raises InputError for a file
     that holds no splats, or none that can be seen.
     """
-    from stages.reconstruction.splats import read_splats  # torch, which the page needs for nothing else
+    from stages.reconstruction.splats import FAINT, read_splats  # torch, which the page needs for nothing else
 
     splats = read_splats(path, up="z")  # as they lie in the file
     covers = splats.opacities * splats.scales.sort(-1).values[:, 1:].prod(-1)

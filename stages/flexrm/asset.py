@@ -27,11 +27,9 @@ from stages.hashing import file_md5
 from stages.reconstruction.asset import Asset, Reconstructor
 from stages.reconstruction.config import ExportConfig
 from stages.reconstruction.load import found_device
-from stages.reconstruction.splats import write_splats
+from stages.reconstruction.splats import FAINT, write_splats
 
 KIND = "flexrm"
-FAINT = 0.02
-"""Gaussians of less opacity are not exported: grids are mostly empty, and such splats are not seen."""
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from models.config import EncoderConfig
 from models.flexrm import FlexRM
 from models.perceptual import Distance
 from models.splatting import splat
-from models.triplane import Rendering
+from models.triplane import Rendering, Triplane
 from stages.base.phases import train_part
 from stages.flexrm.config import FlexRMTrainingConfig, ImperfectConfig
 from stages.flexrm.data import ViewBatch, draw_views
 from stages.flexrm.imperfect import disturbed
 from stages.reconstruction.config import LossConfig
 from stages.reconstruction.data import Orbits, ray_odds
-from stages.reconstruction.train import perceptual_distance
+from stages.reconstruction.train import perceptual_distance, pixel_errors, weighted
 from stages.seeds import sample_seed
 from stages.training import Report
 
@@ -105,7 +105,7 @@ def volume_loss(model: FlexRM, batch: ViewBatch, config: LossConfig, generator: 
     """The first stage: rays through the volume of the planes."""
     rays = batch.rays
     seen = model.rays(model.triplane(rays.image, rays.source), rays.origins, rays.directions, generator)
-    return _weighted(_terms(seen.rgb, seen.weight[..., 0], rays.rgb, rays.alpha), config)
+    return weighted(_terms(seen.rgb, seen.weight[..., 0], rays.rgb, rays.alpha), config)
 
 
 def splat_loss(
@@ -124,13 +124,13 @@ def splat_loss(
     parts = _terms(seen.rgb.movedim(2, -1), seen.weight[:, :, 0], batch.rgb.movedim(2, -1), batch.alpha, near)
     if distance is not None:
         parts["perceptual"] = distance.to(seen.rgb.device)(seen.rgb.flatten(0, 1), batch.rgb.flatten(0, 1)).mean()  # pyright: ignore
-    found = _weighted(parts, config.losses)
+    found = weighted(parts, config.losses)
     volume = model.rays(planes, rays.origins, rays.directions, generator)
-    kept = _weighted(_terms(volume.rgb, volume.weight[..., 0], rays.rgb, rays.alpha), config.losses)["loss"]
+    kept = weighted(_terms(volume.rgb, volume.weight[..., 0], rays.rgb, rays.alpha), config.losses)["loss"]
     return {**found, "loss": found["loss"] + config.kept * kept, "volume": kept}
 
 
-def splatted(model: FlexRM, planes: Any, cameras: Camera, size: int) -> Rendering:
+def splatted(model: FlexRM, planes: Triplane, cameras: Camera, size: int) -> Rendering:
     """The Gaussians of each object seen by its cameras [n, v]."""
     views = [
         splat(each, cameras[row], size, model.config.background) for row, each in enumerate(model.gaussians(planes))
@@ -174,17 +174,8 @@ def _terms(
     odds: Float[Tensor, "b ..."] | None = None,
 ) -> dict[str, Tensor]:
     """Losses of colours and coverage: means over pixels or, by `odds` that sum to 1 for each object, expectations."""
-    error = rgb - true
-    each = {
-        "squared": error.square().mean(-1),
-        "absolute": error.abs().mean(-1),
-        "opacity": (weight - alpha).square(),
-    }
+    errors = pixel_errors(rgb, weight, true, alpha)
+    each = {name: value if name == "opacity" else value.mean(-1) for name, value in errors.items()}
     if odds is None:
         return {name: value.mean() for name, value in each.items()}
     return {name: (odds * value).flatten(1).sum(1).mean() for name, value in each.items()}
-
-
-def _weighted(parts: dict[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
-    total = torch.stack([getattr(config, name) * value for name, value in parts.items()]).sum()
-    return {"loss": total, **parts}

@@ -17,8 +17,9 @@ from diffusers import StableDiffusionPipeline
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from models.multiview import MultiviewModel, build_pipeline, quiet
+from models.multiview import MultiviewModel, build_pipeline
 from models.multiview_config import BackboneConfig, MultiviewConfig
+from models.quiet import quiet
 from stages.corpus.config import TextToImageUse
 from stages.corpus.text_to_image import find_pipeline, load_pipeline
 from stages.errors import InputError

@@ -22,6 +22,8 @@ COLUMNS = (
 quaternion (w, x, y, z)."""
 HARMONIC = 0.5 / np.sqrt(np.pi)  # the constant spherical harmonic: a colour is .5 + HARMONIC * f_dc
 LOGIT = 15.0  # of an opacity of 1, or 0: float32 knows no nearer one
+FAINT = 0.02
+"""Opacity below which a Gaussian is left out of files and pages: grids are mostly empty, and it would not be seen."""
 LEAST = 1e-12  # of scales, whose logarithm is stored
 _TURN = np.array([np.sqrt(0.5), -np.sqrt(0.5), 0.0, 0.0])  # the quaternion that takes z to y
 

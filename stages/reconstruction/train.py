@@ -141,15 +141,27 @@ def ray_loss(
 ) -> dict[str, Tensor]:
     """The weighted sum of the losses on rays, and its parts; `distance` compares patches."""
     seen = lrm.rays(lrm.triplane(batch.image, batch.source), batch.origins, batch.directions, generator)
-    error = seen.rgb - batch.rgb
-    parts = {
-        "squared": error.square().mean(),
-        "absolute": error.abs().mean(),
-        "opacity": (seen.weight[..., 0] - batch.alpha).square().mean(),
-    }
+    errors = pixel_errors(seen.rgb, seen.weight[..., 0], batch.rgb, batch.alpha)
+    parts = {name: value.mean() for name, value in errors.items()}
     if distance is not None:
         pair = (_pictures(rgb, batch.patch) for rgb in (seen.rgb, batch.rgb))
         parts["perceptual"] = distance.to(batch.image.device)(*pair).mean()
+    return weighted(parts, config)
+
+
+def pixel_errors(
+    rgb: Float[Tensor, "b ... 3"],
+    weight: Float[Tensor, "b ..."],
+    true: Float[Tensor, "b ... 3"],
+    alpha: Float[Tensor, "b ..."],
+) -> dict[str, Tensor]:
+    """Of every pixel: squared and absolute errors of its colours [b, ..., 3], and of its coverage [b, ...]."""
+    error = rgb - true
+    return {"squared": error.square(), "absolute": error.abs(), "opacity": (weight - alpha).square()}
+
+
+def weighted(parts: dict[str, Tensor], config: LossConfig) -> dict[str, Tensor]:
+    """The parts, and as "loss" their sum with the weights of `config`."""
     total = torch.stack([getattr(config, name) * value for name, value in parts.items()]).sum()
     return {"loss": total, **parts}
 

@@ -22,7 +22,7 @@ from orchestration.cli.flexiview import posed
 from orchestration.presets.schema import load_preset
 from stages.candidates.pool import Pool
 from stages.reconstruction.splats import read_splats
-from tests.orchestration.test_cli import ROOT, invoke
+from tests.orchestration.test_cli import invoke
 from tests.orchestration.test_reconstruct_command import extras, refused
 
 MODEL = {
@@ -43,21 +43,16 @@ FLEXRM = ["--model", "flexrm", "--grid", "12", "--texture", "32", "--preset", "q
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(project: Path) -> Path:
     """A project with a FlexRM that is full of something, and three views with their cameras."""
-    shutil.copy(ROOT / "workspace.yaml", tmp_path)
-    monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")  # what commands set is undone after the test
-    monkeypatch.chdir(tmp_path)
     export = {"turntable": {"frames": 2, "size": 16, "rate": 2}}
-    (tmp_path / "quick.yaml").write_text(json.dumps({"flexrm": {"model": MODEL, "export": export}}))
+    (project / "quick.yaml").write_text(json.dumps({"flexrm": {"model": MODEL, "export": export}}))
     torch.manual_seed(0)
     config = FlexRMConfig.model_validate(MODEL)
     model = FlexRM(config)
     for decoder in (model.synthesizer.decoder, model.splats.decoder):
         torch.nn.init.constant_(decoder.net[-1].bias, 3.0)  # pyright: ignore
-    save(model, config, tmp_path / "data" / "quick" / "flexrm")
+    save(model, config, project / "data" / "quick" / "flexrm")
     frames = []
     for number, pose in enumerate(Camera.orbit(3, 6.0).pose):
         picture = Image.new("RGBA", (40, 40))
@@ -66,7 +61,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         frames.append({"file_path": f"view{number}", "transform_matrix": pose.tolist()})
     given = {"fl_x": 30, "w": 40, "h": 40, "frames": frames}
     Path("transforms.json").write_text(json.dumps(given))
-    return tmp_path
+    return project
 
 
 def test_views_with_cameras_become_a_mesh_splats_and_a_video(home: Path) -> None:

@@ -18,7 +18,7 @@ from models.config import EncoderConfig, LRMConfig
 from models.lrm import LRM
 from orchestration.lineage.find import model_md5
 from stages.hashing import file_md5
-from tests.orchestration.test_cli import ROOT, invoke, the_line
+from tests.orchestration.test_cli import invoke, the_line
 
 QUICK = ["--grid", "12", "--texture", "32", "--preset", "quick.yaml"]
 
@@ -49,22 +49,17 @@ def young_model(folder: Path) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(project: Path) -> Path:
     """A project whose preset has a model."""
-    shutil.copy(ROOT / "workspace.yaml", tmp_path)
-    monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("ORBITFORGE_PRESET", "tiny")  # what commands set is undone after the test
-    monkeypatch.chdir(tmp_path)
     turntable = {"frames": 2, "size": 16, "rate": 2}
     preset = {"finetune": {"export": {"turntable": turntable}}}
-    (tmp_path / "quick.yaml").write_text(json.dumps(preset))
-    young_model(tmp_path / "data" / "quick" / "lrm_finetuned")
+    (project / "quick.yaml").write_text(json.dumps(preset))
+    young_model(project / "data" / "quick" / "lrm_finetuned")
     picture = Image.new("RGBA", (40, 40))
     picture.paste((10, 120, 200, 255), (10, 5, 30, 35))
     picture.save("chair.png")
     picture.convert("CMYK").save("four.jpg")
-    return tmp_path
+    return project
 
 
 def refused(*arguments: str) -> str:
