@@ -32,7 +32,9 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     import dagster as dg
 
-    in_progress = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    of = dg.DagsterRunStatus
+    # one that was killed between its record and its first event has not started and never will
+    in_progress = [of.NOT_STARTED, of.STARTING, of.STARTED, of.CANCELING]
     dead = [run for run in instance.get_runs(dg.RunsFilter(statuses=in_progress)) if _is_dead(run.tags)]
     for run in dead:
         instance.report_run_failed(run, f"process {run.tags[PID]} on {run.tags[HOST]} is gone: it was killed")

@@ -63,6 +63,21 @@ def test_a_run_that_was_killed_frees_its_slot(tmp_path: Path, monkeypatch: pytes
         assert dg.materialize([training], instance=instance, tags=run_tags()).success  # does not wait
 
 
+def test_a_run_that_was_killed_before_its_first_event_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "dagster.yaml").write_text(CONFIG)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with dg.DagsterInstance.get() as instance:
+        run = instance.create_run_for_job(_job(), tags=run_tags(child.pid))
+        assert free_dead_runs(instance) == []
+        child.kill()
+        child.wait()
+        assert free_dead_runs(instance) == [run.run_id]
+        ended = instance.get_run_by_id(run.run_id)
+        assert ended is not None
+        assert ended.status == dg.DagsterRunStatus.FAILURE
+
+
 def _job() -> dg.JobDefinition:
     @dg.job
     def nothing() -> None:

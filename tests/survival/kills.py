@@ -154,11 +154,11 @@ class Life:
         process = self.store.start("tests.survival.watched", str(log), "run", more=more, output=output)
         blow = None
         if kills and not aimed:
-            if rng.random() < 0.2 and self._kill_a_worker(process, rng.uniform(0, 8)):
+            if rng.random() < 0.2 and self._kill_a_worker(process, rng.uniform(0, 6)):
                 self._note(Blow(WORKER, "while it works"))
             self._wait_for_start(process, log)
-            after = rng.uniform(0, 15)
-            blow = Blow(how, f"{after:.2f} s after the start")
+            after = rng.uniform(0, 12)
+            blow = Blow(how, f"{after:.2f} CPU s after the start")
             self._sleep(process, after)
             if process.poll() is None:
                 process.send_signal(SIGNALS[how])
@@ -257,8 +257,9 @@ class Life:
             time.sleep(0.02)
 
     def _sleep(self, process: psutil.Popen, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and process.poll() is None:
+        """Until the process and its children have used so much CPU: a busy machine then changes no moment."""
+        began, until = _cpu(process), time.monotonic() + 20 * seconds
+        while _cpu(process) - began < seconds and time.monotonic() < until and process.poll() is None:
             time.sleep(0.01)
 
     def _kill_a_worker(self, process: psutil.Popen, wait: float) -> bool:
@@ -281,6 +282,14 @@ class Life:
             return process.children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+
+def _cpu(process: psutil.Process) -> float:
+    try:
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    except psutil.Error:
+        return 0.0
+    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
 def _command(process: psutil.Process) -> list[str]:
