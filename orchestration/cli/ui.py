@@ -14,6 +14,7 @@ from pathlib import Path
 from rich.console import Console
 
 from orchestration import paths
+from orchestration.cli.sample import fetch_sample
 from orchestration.errors import OrbitforgeError
 from orchestration.home import prepare_home
 from orchestration.resources.tracking import Tracking
@@ -30,6 +31,7 @@ def ui_command(port: int, mlflow_port: int) -> None:
         served["MLflow"] = mlflow_port
     for name, number in served.items():
         _refuse_taken(name, number)
+    fetch_sample(console)  # what is materialised on the page reads it
     home = prepare_home()
     tracking.check()
     commands = [_dagster(port), *([_mlflow(mlflow_port, tracking.tracking_uri)] if "MLflow" in served else [])]

@@ -66,10 +66,8 @@ class Served:
         return self._ask(_STATUS, run=run)["runOrError"]["status"]
 
     def wait(self, run: str) -> None:
-        while self.status(run) not in _ENDED:
+        while not self._has_ended(run):
             time.sleep(0.5)
-        if (status := self.status(run)) == "FAILURE":
-            raise SystemExit(f"run {run} failed; the project is {self.store.root}")
 
     def ended_within(self, run: str, seconds: float) -> bool:
         """Of a run that was begun; while it waits in the queue its time does not pass."""
@@ -77,10 +75,15 @@ class Served:
             time.sleep(0.2)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            if self.status(run) in _ENDED:
+            if self._has_ended(run):
                 return True
             time.sleep(min(0.2, max(0.0, until - time.monotonic())))
         return False
+
+    def _has_ended(self, run: str) -> bool:
+        if (status := self.status(run)) == "FAILURE":
+            raise SystemExit(f"run {run} failed; the project is {self.store.root}")
+        return status in _ENDED
 
     def left(self) -> list[str]:
         """Processes of runs that live on."""
