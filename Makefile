@@ -7,13 +7,17 @@ STAMP := $(VENV)/.made-from-pyproject
 # results differ bitwise between thread counts
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: run test ui env check ship
+.PHONY: run test torture ui env check ship
 
 run: env
 	$(BIN)/orbitforge run $(ARGS)
 
 test: env
 	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+
+# the nano chain, killed 200 times and run again: about an hour
+torture: env
+	$(BIN)/python -m tests.survival.kills $(ARGS)
 
 ui: env
 	$(BIN)/orbitforge ui $(ARGS)

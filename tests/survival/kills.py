@@ -31,6 +31,10 @@ SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signa
 WORKER, DAGSTER = "a worker", "Dagster"
 TRAININGS = {"video_model": 5, "elevation_estimator": 20, "lrm_pretrained": 5, "lrm_finetuned": 5}
 """Steps between two resume states of the preset nano."""
+MOMENTS = 400
+"""Of an undisturbed run, about."""
+A_PROJECT = 25
+"""Kills at most until a project may come to its end."""
 
 
 @dataclass
@@ -87,8 +91,11 @@ class Torture:
         self.truth: dict[Artifact, str] = {}
         self.moments = 0
 
-    def undisturbed(self) -> None:
-        """What the chain gives when nobody kills it; run as everything else is run."""
+    def undisturbed(self, finished: Path | None = None) -> None:
+        """What the chain gives when nobody kills it, run as everything else is run, or as it lies in `finished`."""
+        if finished:
+            self.truth, self.moments = Store(finished, self.base.preset).versions(), MOMENTS
+            return
         log, whole = self.folder / "whole.log", self.base.copy(self.folder / "whole")
         output = self.folder / "whole.txt"
         code = whole.start("tests.survival.watched", str(log), "run", output=output).wait()
@@ -99,21 +106,19 @@ class Torture:
         self.tally.wrong += [f"undisturbed: {what}" for what in (*whole.wrong(), *unpublished(whole))]
         shutil.rmtree(whole.root)
 
-    def project(self, kills: int) -> None:
-        """One project from nothing to its end, with at most so many kills."""
+    def project(self, kills: int, terminations: int) -> None:
+        """One project from nothing to its end, with at most so many kills, after so many by Dagster: launched by its
+        daemon, ended by its own termination."""
         store = self.base.copy(self.folder / f"project-{self.tally.projects}")
-        life = Life(self, store)
-        while not life.step(kills=max(0, kills - life.kills)):
-            pass
-        self._finish(store)
-
-    def served(self, kills: int) -> None:
-        """One project in Dagster's own hands: launched by its daemon, ended by its own termination."""
-        store = self.base.copy(self.folder / f"project-{self.tally.projects}")
-        with Served(store, self.folder / f"served-{self.tally.projects}.txt") as dagster:
-            life = Life(self, store, dagster)
-            while not life.step(kills=max(0, kills - life.kills)):
-                pass
+        life, whole = Life(self, store), False
+        if terminations:
+            store.run("run", "--dry-run")  # fetches the sample data
+            with Served(store, store.root.with_suffix(".served.txt")) as dagster:
+                while life.kills < terminations and not whole:
+                    whole = life.terminated(dagster)
+        most = life.kills + kills
+        while not whole:
+            whole = life.step(hit=life.kills < most)
         self._finish(store)
 
     def _finish(self, store: Store) -> None:
@@ -131,29 +136,27 @@ class Torture:
 class Life:
     """A project between its beginning and its end: started, hit, looked at, started again."""
 
-    def __init__(self, torture: Torture, store: Store, dagster: Served | None = None) -> None:
-        self.of, self.store, self.dagster, self.kills = torture, store, dagster, 0
+    def __init__(self, torture: Torture, store: Store) -> None:
+        self.of, self.store, self.kills = torture, store, 0
         self.finished: set[Artifact] = set()
         self.seen: dict[Artifact, set[tuple[int, int]]] = {}
         self.starts = 0
         self.previous: Blow | None = None
 
-    def step(self, kills: int) -> bool:
-        """Start once; with `kills` left, hit it. True when the chain has ended by itself."""
+    def step(self, hit: bool) -> bool:
+        """Start once and, if asked to, kill it. True when the chain has ended by itself."""
         rng = self.of.random
         log = self.store.root.with_suffix(f".{self.starts}.log")
         output = log.with_suffix(".txt")
         self.starts += 1
-        if self.dagster:
-            return self._terminated(self.dagster, kills)
         began, more = time.time(), {}
         how = rng.choices(list(SIGNALS), [6, 2, 2])[0]
-        aimed = kills > 0 and rng.random() < 0.4
+        aimed = hit and rng.random() < 0.4
         if aimed:
             more = {AT: str(rng.randint(1, self.of.moments)), SIGNAL: str(int(SIGNALS[how]))}
         process = self.store.start("tests.survival.watched", str(log), "run", more=more, output=output)
         blow = None
-        if kills and not aimed:
+        if hit and not aimed:
             if rng.random() < 0.2 and self._kill_a_worker(process, rng.uniform(0, 6)):
                 self._note(Blow(WORKER, "while it works"))
             self._wait_for_start(process, log)
@@ -189,11 +192,9 @@ class Life:
         self._look(blow, at, log)
         return process.returncode == 0
 
-    def _terminated(self, dagster: Served, kills: int) -> bool:
+    def terminated(self, dagster: Served) -> bool:
+        """Launch the chain and terminate it. True when it had ended before."""
         run = dagster.launch("chain")
-        if not kills:
-            dagster.wait(run)
-            return True
         after = self.of.random.uniform(0, 30)
         blow = Blow(DAGSTER, f"{after:.2f} s after it was started")
         if dagster.ended_within(run, after):
@@ -205,22 +206,24 @@ class Life:
             dagster.wait(run)
         blow.seconds_to_end = time.time() - at
         blow.wrong += dagster.left()
-        self._look(blow, at, None)
+        self._lost(blow, at)
+        self._note(blow)
         return False
 
-    def _look(self, blow: Blow, at: float, log: Path | None) -> None:
-        """All that must hold now, and what is lost."""
+    def _look(self, blow: Blow, at: float, log: Path) -> None:
+        """All that must hold now."""
+        self._lost(blow, at)
+        blow.wrong += self.store.wrong()
+        self._note(blow)
+        for line in reports(log):
+            if line.get("of") and line.get("step") is not None:
+                self.seen.setdefault((line["asset"], line["shard"]), set()).add((line["step"], line["of"]))
+
+    def _lost(self, blow: Blow, at: float) -> None:
         making = lost(self.store, at)
         blow.during = sorted({asset for asset, _ in making})
         blow.seconds_lost = max((seconds for seconds, _ in making.values()), default=0.0)
-        if self.dagster is None:
-            blow.wrong += self.store.wrong()
         self.finished = self.store.finished()
-        self._note(blow)
-        if log:
-            for line in reports(log):
-                if line.get("of") and line.get("step") is not None:
-                    self.seen.setdefault((line["asset"], line["shard"]), set()).add((line["step"], line["of"]))
 
     def _note(self, blow: Blow) -> None:
         self.kills += 1
@@ -299,15 +302,15 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def torture(kills: int, terminations: int, seed: int, folder: Path, most: int = 40) -> Tally:
-    """So many kills, and of them so many terminations by Dagster; a project takes `most` at most."""
+def torture(kills: int, terminations: int, seed: int, folder: Path, finished: Path | None = None) -> Tally:
+    """So many kills, and of them so many terminations by Dagster."""
     work = Torture(folder, seed)
-    work.undisturbed()
+    work.undisturbed(finished)
     print(f"undisturbed: {len(work.truth)} artifacts, {work.moments} moments of the seam", flush=True)
-    if terminations:
-        work.served(terminations)
     while (left := kills - len(work.tally.blows)) > 0:
-        work.project(min(left, most))
+        by_dagster = min(left, terminations, A_PROJECT // 5)
+        terminations -= by_dagster
+        work.project(min(left, A_PROJECT) - by_dagster, by_dagster)
         print(f"project {work.tally.projects}: {len(work.tally.all_wrong)} wrong so far", flush=True)
     return work.tally
 
@@ -317,12 +320,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--terminations", type=int, default=20, help="of the kills, those by Dagster's own termination")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--truth", type=Path, help="a finished project of this commit, instead of an undisturbed run")
     parser.add_argument("--folder", type=Path, help="where the projects lie; those that went wrong stay there")
     parser.add_argument("--json", type=Path, help="where every kill is written to")
     asked = parser.parse_args(arguments)
     folder = asked.folder or Path(tempfile.mkdtemp(prefix="orbitforge-torture-"))
     folder.mkdir(parents=True, exist_ok=True)
-    tally = torture(asked.kills, asked.terminations, asked.seed, folder)
+    tally = torture(asked.kills, asked.terminations, asked.seed, folder, asked.truth)
     print(tally.words())
     if asked.json:
         rows: list[dict[str, Any]] = [vars(blow) for blow in tally.blows]

@@ -49,7 +49,9 @@ class Served:
         self.servers = {process.pid for process in self.store.processes()}
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.process.terminate()
         try:
             self.process.wait(60)
@@ -93,7 +95,9 @@ class Served:
         return [f"lives on: {process.pid} {' '.join(process.cmdline())[:200]}" for process in left]
 
     def _runs(self) -> list[psutil.Process]:
-        return [p for p in self.store.processes() if p.pid not in self.servers and "execute_run" in " ".join(p.cmdline())]
+        return [
+            p for p in self.store.processes() if p.pid not in self.servers and "execute_run" in " ".join(p.cmdline())
+        ]
 
     def _ask(self, query: str, **variables: str) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()

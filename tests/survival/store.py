@@ -87,7 +87,9 @@ class Store:
     def rows(self) -> pl.DataFrame:
         """The rows of this preset, each once, oldest first."""
         files = sorted((self.data / "ledger").glob("*.parquet"))
-        whole = pl.concat([pl.read_parquet(file) for file in files], how="diagonal_relaxed") if files else pl.DataFrame()
+        whole = (
+            pl.concat([pl.read_parquet(file) for file in files], how="diagonal_relaxed") if files else pl.DataFrame()
+        )
         return whole.filter(pl.col("preset") == self.preset).unique("id").sort("ended", "id") if files else whole
 
     def made(self) -> pl.DataFrame:
@@ -176,7 +178,9 @@ class Store:
 
     def _torn_pointer(self) -> list[str]:
         try:
-            return [f"data.dvc names what is nowhere: {p}" for p, md5 in self.recorded().items() if self._absent(p, md5)]
+            return [
+                f"data.dvc names what is nowhere: {p}" for p, md5 in self.recorded().items() if self._absent(p, md5)
+            ]
         except (OSError, ValueError, LookupError, TypeError) as error:
             return [f"data.dvc or its list cannot be read: {error!r}"]
 
@@ -193,9 +197,14 @@ def unpublished(store: Store) -> list[str]:
         for file in row["files"]:
             if recorded.get(path := f"{row['folder']}/{file['path']}") != file["md5"]:
                 told.append(f"data.dvc lacks {path}")
-    for key, count in store.made().group_by("asset", "shard", "key").len().filter(pl.col("len") > 1).rows_by_key(
-        ["asset", "shard"]
-    ).items():
+    for key, count in (
+        store.made()
+        .group_by("asset", "shard", "key")
+        .len()
+        .filter(pl.col("len") > 1)
+        .rows_by_key(["asset", "shard"])
+        .items()
+    ):
         told.append(f"made {count[0][-1]} times: {key}")
     told += [f"left over: {path}" for path in _temporaries(store)]
     told += _services(store, newest)
@@ -208,30 +217,15 @@ def _temporaries(store: Store) -> list[Path]:
 
 
 def _services(store: Store, newest: Mapping[Artifact, Mapping[str, Any]]) -> list[str]:
-    script = """
-import json, sys, logging
-from collections import Counter
-logging.disable()
-from mlflow import MlflowClient
-from orchestration import pipeline
-from orchestration.home import open_instance
-from orchestration.resources.tracking import Tracking
-from orchestration.publish import known_tags
-client = MlflowClient(Tracking().tracking_uri)
-models = Counter(v.tags.get("ledger.row") for m in client.search_registered_models() for v in client.search_model_versions(f"name='{m.name}'"))
-runs = Counter(r.info.status for e in client.search_experiments() for r in client.search_runs([e.experiment_id]))
-with open_instance() as instance:
-    events = {step.name: {shard or "": tags.get("orbitforge/row") for shard, tags in known_tags(instance, step.name).items()} for step in pipeline.current().steps}
-    alive = [run.run_id for run in instance.get_runs() if not run.is_finished]
-print(json.dumps([models, runs, events, alive]))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=store.root, env=store.environment(), capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "tests.survival.services"]
+    done = subprocess.run(command, cwd=store.root, env=store.environment(), capture_output=True, text=True)
     if done.returncode:
         return [f"services cannot be asked: {done.stderr[-500:]}"]
-    models, runs, events, alive = json.loads(done.stdout.splitlines()[-1])
-    told = [f"Dagster does not know {key}" for key, row in newest.items() if not events.get(key[0], {}).get(key[1] or "")]
+    held = json.loads(done.stdout.splitlines()[-1])
+    models, runs, events, alive = held["models"], held["trainings"], held["events"], held["alive"]
+    told = [
+        f"Dagster does not know {key}" for key, row in newest.items() if not events.get(key[0], {}).get(key[1] or "")
+    ]
     told += [f"registered {count} times in MLflow: {row}" for row, count in models.items() if count > 1]
     published = set(store.rows().filter(pl.col("kind") == "published")["about"])
     told += [f"MLflow does not hold the row {row}" for row in published - models.keys()]
@@ -243,7 +237,7 @@ print(json.dumps([models, runs, events, alive]))
 
 
 def lost(store: Store, at: float) -> dict[Artifact, tuple[float, int]]:
-    """What is in the making (its lock was held at `at`): seconds since its last state on disk, and that state's step."""
+    """What is in the making: seconds from its last state on disk to `at`, and that state's step."""
     found: dict[Artifact, tuple[float, int]] = {}
     finished = store.finished()
     for folder in (store.root / ".work").glob("*/*/*"):
