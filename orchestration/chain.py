@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import OrbitforgeError, StoppedError
 from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
@@ -115,7 +115,7 @@ def run_chain(
     """Run what `plan(..., **choice)` names, group by group, and return what ran.
 
     Staleness is asked again before each group: what a new version did not change stays fresh. Raises StepError at
-    the first group in which a step failed, after its independent steps have run.
+    the first group in which a step failed, after its independent steps have run, and StoppedError where it was ended.
     """
     observe_sources(instance, pipeline)
     done: list[Part] = []
@@ -154,11 +154,13 @@ def _run(
         raise StepError(f"{part.group} failed in run {run_id}; look at it with `orbitforge ui`")
 
 
-def _explained(step: str, error: SerializableErrorInfo) -> StepError:
+def _explained(step: str, error: SerializableErrorInfo) -> OrbitforgeError:
     """The stage's own error out of Dagster's wrapping, in one line."""
     chain = [error]
     while (cause := chain[-1].cause) is not None:
         chain.append(cause)
+    if any(each.cls_name == "DagsterExecutionInterruptedError" for each in chain):
+        return StoppedError(f"{step} was stopped; what is finished is kept, and the next run goes on from there")
     told = next((each for each in chain if each.cls_name in PLAIN), chain[-1])
     message = " ".join(told.message.split())
     message = message.partition(f"{told.cls_name}: ")[2] or message

@@ -23,8 +23,16 @@ _OF_RUST = re.compile(r"\(os error (\d+)\)")  # so say polars and safetensors
 class OrbitforgeError(Exception):
     """Something a person can put right. The message is one line: the thing, its value, and the way out.
 
-    The command line prints the message alone and exits with 1; a traceback is for our own mistakes.
+    The command line prints the message alone and exits with `exit_code`; a traceback is for our own mistakes.
     """
+
+    exit_code = 1
+
+
+class StoppedError(OrbitforgeError):
+    """What was ended from outside, by Ctrl-C or SIGTERM, with all that it had begun left in order."""
+
+    exit_code = 130
 
 
 def in_plain_words(error: Exception) -> str | None:

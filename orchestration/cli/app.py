@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,20 +15,23 @@ import typer
 from typer.core import TyperGroup
 
 from orchestration import telemetry
-from orchestration.errors import OrbitforgeError, in_plain_words
+from orchestration.errors import OrbitforgeError, StoppedError, in_plain_words
 from stages.errors import InputError
 
 
 class PlainErrors(TyperGroup):
-    """Tells what a person can put right in one line, without a traceback, and exits with 1."""
+    """Tells what a person can put right in one line, without a traceback, and exits with 1; with 130 when stopped."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _terminated_like_interrupted():
+                return super().invoke(ctx)
         except (OrbitforgeError, InputError) as error:
             if trace := getattr(error, "trace", ""):
                 typer.echo(trace, err=True)
-            self._stop(str(error))
+            self._stop(str(error), getattr(error, "exit_code", 1))
+        except KeyboardInterrupt:
+            self._stop("stopped; what is finished is kept", StoppedError.exit_code)
         except OSError as error:
             words = in_plain_words(error)
             if words is None:
@@ -32,9 +39,22 @@ class PlainErrors(TyperGroup):
             self._stop(words)
 
     @staticmethod
-    def _stop(message: str) -> None:
+    def _stop(message: str, exit_code: int = 1) -> None:
         typer.secho(f"error: {message}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(exit_code)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM, by which systems end what they started, does what Ctrl-C does: what is begun is left in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(

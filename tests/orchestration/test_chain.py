@@ -1,13 +1,17 @@
 """The chain over toy stages: what runs, in which order, and what a failure holds back."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
 import pytest
 
+from orchestration import artifacts
 from orchestration.artifacts import materialise
 from orchestration.chain import Part, StepError, groups, plan, run_chain
+from orchestration.errors import StoppedError
 from orchestration.lineage.staleness import status
 from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
@@ -125,6 +129,21 @@ def test_a_failing_stage_stops_the_chain_and_is_named(toy, monkeypatch):
     monkeypatch.delenv("TOY_FAIL")
     run_chain(definitions(toy), toy.instance, toy.pipeline)
     assert toy.calls()[0] == "views 001"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_chain_that_is_stopped_says_so_and_goes_on(toy, monkeypatch, number):
+    code = definitions(toy)
+    with monkeypatch.context() as once:
+        once.setattr(artifacts, "LISTENERS", [lambda *_: os.kill(os.getpid(), number)])
+        with pytest.raises(StoppedError, match=r"^views was stopped"):
+            run_chain(code, toy.instance, toy.pipeline)
+    made = toy.calls()
+    run_chain(code, toy.instance, toy.pipeline)
+    assert sorted({*made, *toy.calls()}) == ["clips 000", "clips 001", "manifest None", "model None", *VIEWS]
+
+
+VIEWS = ["views 000", "views 001"]
 
 
 def test_a_blocking_check_holds_back_later_runs_too(toy, monkeypatch):

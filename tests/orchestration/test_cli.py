@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -130,6 +132,14 @@ def test_a_remote_without_the_data_is_named(project):
 
 
 # what a person can put right
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_says_so_in_one_line(project, monkeypatch, number):
+    monkeypatch.setattr(pipeline, "current", lambda: os.kill(os.getpid(), number))
+    result = invoke("status")
+    assert result.exit_code == 130
+    assert result.stderr == "error: stopped; what is finished is kept\n"
 
 
 def test_an_unknown_preset_is_refused(project):

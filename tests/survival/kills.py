@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from orchestration.errors import StoppedError
 from tests.survival.served import Served
 from tests.survival.store import PATIENCE, Artifact, Store, lost, reports, unpublished
 from tests.survival.watched import AT, SIGNAL
@@ -187,8 +188,10 @@ class Life:
                 raise SystemExit(f"a run that nobody killed failed ({self.store.root}):\n{told[-3000:]}")
             return True
         blow.seconds_to_end = time.time() - at
-        if "Traceback" in told:
+        if "Traceback" in told or "Stack Trace" in told:
             blow.wrong.append(f"a traceback in {output}")
+        if how != "SIGKILL" and process.returncode not in (0, StoppedError.exit_code, -SIGNALS[how]):
+            blow.wrong.append(f"exit code {process.returncode}")
         self._look(blow, at, log)
         return process.returncode == 0
 

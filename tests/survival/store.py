@@ -197,15 +197,8 @@ def unpublished(store: Store) -> list[str]:
         for file in row["files"]:
             if recorded.get(path := f"{row['folder']}/{file['path']}") != file["md5"]:
                 told.append(f"data.dvc lacks {path}")
-    for key, count in (
-        store.made()
-        .group_by("asset", "shard", "key")
-        .len()
-        .filter(pl.col("len") > 1)
-        .rows_by_key(["asset", "shard"])
-        .items()
-    ):
-        told.append(f"made {count[0][-1]} times: {key}")
+    counted = store.made().group_by("asset", "shard", "key").len().filter(pl.col("len") > 1)
+    told += [f"made {count} times: {asset}[{shard}]" for asset, shard, _, count in counted.iter_rows()]
     told += [f"left over: {path}" for path in _temporaries(store)]
     told += _services(store, newest)
     return told
