@@ -19,6 +19,7 @@ from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.progress import Progress
+from orchestration.resources import store
 from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.runs import PID, run_tags
 from orchestration.resources.shards import map_shards
@@ -67,7 +68,7 @@ def materialise(
     _refuse_early(step, tracking)
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
-    current, git = Current(pipeline), git_state()
+    current, git, recorded = Current(pipeline), git_state(), store.recorded()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
 
@@ -80,7 +81,7 @@ def materialise(
         for shard in asked:
             try:
                 wanted = current.wanted(step, shard)
-                row = _put_back(current, wanted, publisher)
+                row = _put_back(current, wanted, publisher, recorded)
                 if row is None:
                     tasks.append(plan(current, wanted, make))
             except OrbitforgeError as error:
@@ -125,8 +126,13 @@ def _asked(context: dg.AssetExecutionContext, step: Step, pipeline: Pipeline) ->
     return pipeline.shards(step)
 
 
-def _put_back(current: Current, wanted: Wanted, publisher: publish.Publisher) -> Row | None:
-    """The row that holds what is wanted, its files in place again; None when it has to be made."""
+def _put_back(
+    current: Current, wanted: Wanted, publisher: publish.Publisher, recorded: Mapping[str, str]
+) -> Row | None:
+    """The row that holds what is wanted, its files in place again; None when it has to be made.
+
+    What `data.dvc` had `recorded` differently is published: the run that made it may have been killed before that.
+    """
     row = current.row_of_key(wanted)
     if row is None or missing(row.files):
         return None
@@ -135,6 +141,8 @@ def _put_back(current: Current, wanted: Wanted, publisher: publish.Publisher) ->
         Ledger().append(recalled(row))
     if not in_place(folder := paths.data() / row.folder, row.files):
         place(folder, row.files)
+        publisher.add(row)
+    elif any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
         publisher.add(row)
     return row
 

@@ -37,7 +37,10 @@ def group_jobs() -> "list[UnresolvedAssetJobDefinition]":
 @dg.op(description="Runs each group that is stale, in order; a run for each appears beside this one.")
 def run_stale_groups(context: dg.OpExecutionContext) -> None:
     from orchestration.definitions import defs
+    from orchestration.lineage.reconcile import reconcile
 
+    for finding in reconcile(pipeline.current(), context.instance):
+        context.log.info(f"put right: {finding}")
     free_dead_runs(context.instance)
     parts = run_chain(
         defs,

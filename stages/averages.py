@@ -18,7 +18,7 @@ class MovingAverage(L.Callback):
     """
 
     def __init__(self, decay: float) -> None:
-        self.decay, self.count = decay, 0
+        self.decay, self.count, self.left = decay, 0, False
         self.values: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -40,9 +40,15 @@ class MovingAverage(L.Callback):
         self.count = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        with torch.no_grad():
-            for name, parameter in _learning(pl_module).items():
-                parameter.copy_(self.values[name])
+        self.leave(pl_module)
+
+    @torch.no_grad()
+    def leave(self, module: nn.Module) -> None:
+        """Put the average into the model. A training that is resumed after its last step never ends for Lightning,
+        which then does not train: it has to be asked for this."""
+        for name, parameter in _learning(module).items():
+            parameter.copy_(like(self.values[name], parameter))
+        self.left = True
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count, "values": {name: whole(value).cpu() for name, value in self.values.items()}}
@@ -57,9 +63,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A full tensor sharded and placed as `parameter` is."""
+    """A tensor, full or not, sharded and placed as `parameter` is."""
     tensor = tensor.to(parameter.device)
-    if isinstance(parameter, DTensor):
+    if isinstance(parameter, DTensor) and not isinstance(tensor, DTensor):
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
     return tensor
 

@@ -82,6 +82,7 @@ def fit(
         curve = _Curve(report, config.steps)
         # ranks train copies, which sharding changes for good
         module = _Training(model if rank is None else copy.deepcopy(model), loss, draw, config, seed, tell)
+        average = MovingAverage(config.ema) if config.ema else None
         keep = ModelCheckpoint(
             dirpath=scratch,
             filename="{step}",
@@ -99,7 +100,7 @@ def fit(
             precision=precision,  # pyright: ignore[reportArgumentType]
             accumulate_grad_batches=config.accumulate // config.devices,
             gradient_clip_val=config.clip,
-            callbacks=[curve, keep, *([MovingAverage(config.ema)] if config.ema else [])],
+            callbacks=[curve, keep, *([average] if average else [])],
             logger=loggers if loggers and (rank is None or rank.rank == 0) else False,
             log_every_n_steps=curve.every,
             enable_progress_bar=False,
@@ -109,6 +110,8 @@ def fit(
         with warnings.catch_warnings(), memory_told(config):
             warnings.simplefilter("ignore")
             trainer.fit(module, ckpt_path=state, weights_only=True)
+        if average and not average.left:
+            average.leave(module)
         if rank is not None:
             # whole() is asked by all ranks in one order; the copy's names are those of the model
             weights = {name: whole(value).cpu() for name, value in module.model.state_dict().items()}

@@ -15,6 +15,7 @@ from orchestration.adopt import adopt
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.ledger import MADE, OBSERVED, RECALLED, Ledger, Row
 from orchestration.lineage.reconcile import reconcile
+from orchestration.resources import store
 from orchestration.steps import Work
 from orchestration.versions import asset_seed, data_version
 from tests.orchestration.world import MODEL, World, build
@@ -210,6 +211,22 @@ def test_a_finished_stage_is_not_repeated_when_the_commit_was_killed(world: Worl
     world.make("views", shards=["000"])
     assert world.calls() == []
     assert (world.data / "toy/views/000/x").read_text() == "x"
+
+
+def test_what_was_made_and_not_recorded_is_recorded_by_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch):
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.make("views")
+    assert store.recorded() == {}
+    world.calls()
+    world.make("views")
+    assert world.calls() == []
+    files = {f"{row.folder}/{file.path}": file.md5 for row in made(world, "views") for file in row.files}
+    assert files.items() <= store.recorded().items()
 
 
 KILLED = """

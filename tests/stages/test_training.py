@@ -77,6 +77,15 @@ def test_a_resumed_run_ends_with_the_same_bytes(tmp_path: Path, stop_after: int,
     assert curve.equals(resumed_curve)
 
 
+@pytest.mark.parametrize("changes", [{}, {"ema": 0.0}, {"devices": 2, "accumulate": 2}])
+def test_one_that_was_cut_after_its_last_step_ends_with_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Cut while the finished model was measured: Lightning then has nothing left to train."""
+    whole, curve = train(tmp_path / "whole", **changes)
+    resumed, resumed_curve = train(tmp_path / "whole", **changes)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert curve.equals(resumed_curve)
+
+
 def test_a_torn_resume_state_is_passed_over(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole")
     with pytest.raises(StopError):
