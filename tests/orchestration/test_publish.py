@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,15 @@ def test_dvc_does_not_read_again_what_is_in_the_cache(world: World, monkeypatch:
     world.make("views")
     assert [name for name in read if name.endswith(".txt")] == []
     assert [name for name in read if name.endswith(".parquet")] != []  # the ledger's own files
+
+
+def test_dvc_does_not_carry_what_another_process_is_writing(world: World):
+    shutil.copy(Path(__file__).parents[2] / ".dvcignore", world.root)
+    (world.data / "ledger").mkdir(parents=True, exist_ok=True)
+    (world.data / "ledger/row-1.123.tmp").touch()
+    world.make("views")
+    assert [path for path in store.recorded() if path.startswith("ledger/")]
+    assert "ledger/row-1.123.tmp" not in store.recorded()
 
 
 def test_artifacts_are_published_in_batches(world: World, monkeypatch: pytest.MonkeyPatch):
