@@ -8,7 +8,7 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from orchestration import artifacts
+from orchestration import artifacts, jobs
 from orchestration.artifacts import materialise
 from orchestration.chain import Part, StepError, groups, plan, run_chain
 from orchestration.errors import StoppedError
@@ -162,3 +162,14 @@ def test_a_blocking_check_holds_back_later_runs_too(toy, monkeypatch):
     with pytest.raises(StepError, match="manifest: two rows are missing"):
         run_chain(code, toy.instance, toy.pipeline)
     assert "model None" not in toy.calls()
+
+
+def test_the_job_of_the_chain_puts_right_what_a_killed_run_left(toy, monkeypatch):
+    monkeypatch.setattr(jobs, "run_chain", lambda *_, **__: [])
+    monkeypatch.setattr(jobs.pipeline, "current", lambda: toy.pipeline)
+    stray = toy.data / "toy/stray.tar"
+    stray.parent.mkdir(parents=True)
+    stray.touch()
+    assert jobs.chain.execute_in_process(instance=toy.instance).success
+    assert not stray.exists()
+    assert (toy.root / ".work/unclaimed/toy/stray.tar").is_file()
