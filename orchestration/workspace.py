@@ -45,7 +45,10 @@ class Scratch:
 
     @contextmanager
     def held(self, note: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Hold the folder for this process; a killed process holds nothing."""
+        """Hold the folder for this process; a killed process holds nothing.
+
+        Raises OrbitforgeError when another one held it for ORBITFORGE_WAIT_HOURS.
+        """
         with locked(self.folder / "lock", note=note, waiting=waiting):
             yield
 
