@@ -25,7 +25,7 @@ class PlainErrors(TyperGroup):
             if trace := getattr(error, "trace", ""):
                 typer.echo(trace, err=True)
             self._stop(str(error))
-        except OSError as error:
+        except Exception as error:
             words = in_plain_words(error)
             if words is None:
                 raise
