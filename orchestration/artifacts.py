@@ -16,13 +16,13 @@ from orchestration import pipeline as pipelines
 from orchestration.errors import OrbitforgeError, in_plain_words
 from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
-from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled
+from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled, utc
 from orchestration.pipeline import Pipeline
 from orchestration.progress import Progress
 from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.runs import PID, run_tags
 from orchestration.resources.shards import map_shards
-from orchestration.resources.tracking import Tracking
+from orchestration.resources.tracking import Tracking, TrackingError
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
 from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
@@ -97,11 +97,11 @@ def materialise(
                 failures[task.shard] = done
                 context.log.error(f"{task.name} failed: {_words(done)}")
                 with suppress(OrbitforgeError):  # a full disk takes not even this
-                    task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
+                    task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": utc()})
                 continue
             row = _commit(task, done, context.run_id, git)
             publisher.add(row)
-            links = publish.links(pipeline, publish.register(row, tracking), row, tracking) if tracking else None
+            links = _told(context, pipeline, row, tracking) if tracking else None
             preview = publish.preview(task.scratch.preview)
             yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
             task.scratch.remove()
@@ -190,6 +190,17 @@ def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:
     Ledger().append(row)
     place(paths.data() / row.folder, row.files)
     return row
+
+
+def _told(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, row: Row, tracking: Tracking
+) -> Mapping[str, dg.MetadataValue] | None:
+    """Links to MLflow, which takes the model into its registry; None where it is away: `reconcile()` tells it later."""
+    try:
+        return publish.links(pipeline, publish.register(row, tracking), row, tracking)
+    except TrackingError as error:
+        context.log.warning(f"{row.asset} is made and not yet registered: {error}")
+        return None
 
 
 def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:

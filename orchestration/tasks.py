@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
-from orchestration.lineage.ledger import File, Input, Row, now
+from orchestration.lineage.ledger import File, Input, Row, utc
 from orchestration.lineage.sources import observe
 from orchestration.locks import this_process
 from orchestration.resources.store import object_path
@@ -163,7 +163,7 @@ def perform(
         if done := _done_before(scratch):
             return done
         _same_code(task)
-        started, clock = now(), time.monotonic()
+        started, clock = utc(), time.monotonic()
         inputs = scratch.fresh("inputs")
         for part in task.parts:
             link_inputs(inputs / part.input / part.folder, part.files, part.of)
@@ -191,7 +191,13 @@ def perform(
 
 
 def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> Done:
-    """perform(), watched by MLflow. A training that was killed goes on in the MLflow run it had."""
+    """perform(), watched by MLflow. A training that was killed goes on in the MLflow run it had.
+
+    MLflow must be there when it begins. If it goes away later the training goes on, and what was not told is told by
+    `publish.register`, now or by a later run.
+    """
+    from orchestration.resources.tracking import TrackingError
+
     run = tracking.start(
         f"{task.preset.name}-{task.asset}",
         parameters=config_of(task.preset, task.step.config),
@@ -201,16 +207,21 @@ def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> D
     )
     task.scratch.write("mlflow", {"run": run})
     try:
-        done = perform(task, report, [tracking.logger(run)])
-        tracking.log_curve(run, [*_figures(done), *((0, name, value) for name, value in done.metrics.items())])
-        tracking.log_pictures(run, task.scratch.state / "preview")
+        logger = tracking.logger(run, lambda words: report({"message": words}))
+        done = perform(task, report, [logger])
     except Exception as error:
         try:
             tracking.finish(run, failed=True)
         except Exception as other:  # the stage's own error is the one to read
             error.add_note(f"MLflow was not told: {other}")
         raise
-    tracking.finish(run)
+    figures = [*_figures(done), *((0, name, value) for name, value in done.metrics.items())]
+    try:
+        tracking.log_curve(run, [*logger.left, *figures])
+        tracking.log_pictures(run, task.scratch.state / "preview")
+        tracking.finish(run)
+    except TrackingError as error:  # the run stays open: register() completes it
+        report({"message": f"made, and will be told later: {error}"})
     return replace(done, mlflow_run=run)
 
 

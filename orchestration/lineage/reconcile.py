@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from orchestration import paths
 from orchestration.lineage.current import Current
-from orchestration.lineage.ledger import Ledger, Row, recalled
+from orchestration.lineage.ledger import MLFLOW, Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
 from orchestration.telling import tell
@@ -110,19 +110,27 @@ def _tell_dvc(rows: Iterable[Row]) -> list[str]:
 
 def _tell_mlflow(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[str]:
     from orchestration import publish
+    from orchestration.resources.tracking import Tracking, TrackingError
+
+    tracking, findings = Tracking(), list[str]()
+    for row in untold(pipeline, current, rows):
+        try:
+            findings.append(f"{row.asset} was not in MLflow: registered as {publish.register(row, tracking).reference}")
+        except TrackingError as error:  # the rest would fare alike, and what needs no MLflow need not wait for it
+            return [*findings, f"{row.asset} is not in MLflow yet: {error}"]
+    return findings
+
+
+def untold(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[Row]:
+    """Those of `rows` that are models and not registered."""
     from orchestration.resources.tracking import Tracking
 
     tracking = Tracking()
     # what an MLflow knew that is gone, the new one has to be told
     forgotten = tracking.is_local and not tracking.database.is_file()
-    known = {} if forgotten else current.published(publish.MLFLOW)
+    known = {} if forgotten else current.published(MLFLOW)
     models = {step.name for step in pipeline.steps if step.kind == "model"}
-    lacking = [
-        row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()
-    ]
-    return [
-        f"{row.asset} was not in MLflow: registered as {publish.register(row, tracking).reference}" for row in lacking
-    ]
+    return [row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()]
 
 
 def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
