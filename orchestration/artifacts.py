@@ -17,6 +17,8 @@ from orchestration.errors import OrbitforgeError, in_plain_words
 from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled, utc
+from orchestration.lineage.meanwhile import Meanwhile
+from orchestration.locks import this_process
 from orchestration.pipeline import Pipeline
 from orchestration.progress import Progress
 from orchestration.resources.engines.config import EngineConfig
@@ -67,6 +69,7 @@ def materialise(
     _refuse_early(step, tracking)
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
+    meanwhile = Meanwhile()  # before what is there is read
     current, git = Current(pipeline), git_state()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
@@ -99,12 +102,17 @@ def materialise(
                 with suppress(OrbitforgeError):  # a full disk takes not even this
                     task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": utc()})
                 continue
-            row = _commit(task, done, context.run_id, git)
+            row, ours = _commit(task, done, context.run_id, git, meanwhile)
             publisher.add(row)
-            links = _told(context, pipeline, row, tracking) if tracking else None
-            preview = publish.preview(task.scratch.preview)
-            yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
-            task.scratch.remove()
+            if ours:
+                links = _told(context, pipeline, row, tracking) if tracking else None
+                preview = publish.preview(task.scratch.preview)
+                yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
+                task.scratch.remove()
+            else:
+                context.log.info(f"{task.name} was made by {row.host or 'another process'} meanwhile")
+                if not publish.knows(context.instance, row):
+                    yield publish.event(row, pointers, code=code_of(row))
     if failures:
         raise _summary(step, failures)
     yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
@@ -180,16 +188,20 @@ def engine_of(step: Step, engine: EngineConfig) -> EngineConfig:
         ) from None
 
 
-def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:
+def _commit(task: Task, done: Done, run_id: str, git: GitState, meanwhile: Meanwhile) -> tuple[Row, bool]:
     """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
 
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
-    to put in place and never a file that nobody knows.
+    to put in place and never a file that nobody knows. Of processes that made the same at once the first commits; the
+    others get its row, and False.
     """
-    row = row_of(task, done, run_id, git)
-    Ledger().append(row)
-    place(paths.data() / row.folder, row.files)
-    return row
+    with task.scratch.held(f"{task.preset.name} {this_process()}"):
+        theirs = meanwhile.row(task.folder, task.key)
+        row = theirs or row_of(task, done, run_id, git)
+        if theirs is None:
+            Ledger().append(row)
+        place(paths.data() / row.folder, row.files)
+    return row, theirs is None
 
 
 def _told(

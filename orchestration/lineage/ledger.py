@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -195,7 +195,7 @@ class Ledger:
     def append(self, *rows: Row) -> None:
         """Commit rows, all of them or none. Raises OrbitforgeError when the ledger cannot be written."""
         if rows:
-            self._write(_table(row.record() for row in rows), f"row-{rows[0].id}")
+            _written.add(self._write(_table(row.record() for row in rows), f"row-{rows[0].id}"))
 
     def check(self) -> None:
         """Raises OrbitforgeError when rows could not be appended."""
@@ -209,12 +209,13 @@ class Ledger:
         """Every row once, oldest first. Raises OrbitforgeError for a file that is no ledger file or is newer."""
         return self._collect(_whole)
 
-    def query(self, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-        """What `ask` makes of all rows; it takes the memory of the answer, not of the ledger.
+    def query(self, ask: Callable[[pl.LazyFrame], pl.LazyFrame], besides: Collection[str] = ()) -> pl.DataFrame:
+        """What `ask` makes of all rows; it takes the memory of the answer, not of the ledger. Files named in `besides`
+        are left out.
 
         In no order, and rows that a killed compaction left twice are there twice. Raises as `read` does.
         """
-        return self._collect(lambda rows: ask(rows).collect(engine="streaming"))
+        return self._collect(lambda rows: ask(rows).collect(engine="streaming"), besides)
 
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Id -> row, for those of `ids` that are there."""
@@ -227,9 +228,9 @@ class Ledger:
         found = self.query(lambda rows: rows.filter(among("id", ids)).select("id", "version"))
         return dict(found.iter_rows())
 
-    def _collect(self, ask: Callable[[pl.LazyFrame], pl.DataFrame]) -> pl.DataFrame:
+    def _collect(self, ask: Callable[[pl.LazyFrame], pl.DataFrame], besides: Collection[str] = ()) -> pl.DataFrame:
         for _ in range(10):
-            files = self.files()
+            files = [file for file in self.files() if file.name not in besides]
             if not files:
                 return ask(_table(()).lazy())
             try:
@@ -252,6 +253,10 @@ class Ledger:
     def names(self) -> tuple[str, ...]:
         """The names of its files. They never change, so that equal names are equal rows."""
         return tuple(file.name for file in self.files())
+
+    def own(self) -> set[str]:
+        """The names of the files that this process wrote, with rows of its own."""
+        return {file.name for file in _written if file.parent == self.folder}
 
     def compact(self, *, everything: bool = False) -> None:
         """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
@@ -322,6 +327,7 @@ def _understand(files: list[Path]) -> None:
 
 
 _newest: dict[Path, str] = {}  # folder of a ledger -> time of the newest row that this process has seen
+_written: set[Path] = set()
 _understood: set[Path] = set()  # ledger files never change
 
 

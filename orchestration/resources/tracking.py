@@ -152,7 +152,7 @@ class Tracking(dg.ConfigurableResource):
             return run_id
         run = client.create_run(self._experiment(client, name), run_name=tags.get("dvc.asset", name))
         if not run.info.run_id:  # what is no MLflow may answer any question with {}
-            raise TrackingError(f"MLflow at {self.tracking_uri} starts no run; see that it is an MLflow")
+            raise JSONDecodeError("no run in the answer", "", 0)
         described = {**tags, **{f"system.{key}": value for key, value in _system().items()}}
         client.log_batch(
             run.info.run_id,
