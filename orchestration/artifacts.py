@@ -16,6 +16,7 @@ from orchestration import pipeline as pipelines
 from orchestration.errors import OrbitforgeError, in_plain_words
 from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
+from orchestration.lineage.idle import working
 from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled, utc
 from orchestration.lineage.meanwhile import Meanwhile
 from orchestration.locks import this_process
@@ -28,7 +29,7 @@ from orchestration.resources.tracking import Tracking, TrackingError
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
 from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
-from orchestration.workspace import in_place, missing, place
+from orchestration.workspace import changing_data, in_place, missing, place
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -78,7 +79,7 @@ def materialise(
         return current.accepted.first(row.asset, row.code, row.config_hash)
 
     failures: dict[Shard, Exception] = {}
-    with publish.Publisher() as publisher:
+    with working(), publish.Publisher() as publisher:
         asked = _asked(context, step, pipeline)
         for shard in asked:
             try:
@@ -139,11 +140,12 @@ def _put_back(current: Current, wanted: Wanted, publisher: publish.Publisher) ->
     if row is None or missing(row.files):
         return None
     newest = current.row(row.asset, row.shard)
-    if newest and newest.id != row.id:
-        Ledger().append(recalled(row))
-    if not in_place(folder := paths.data() / row.folder, row.files):
-        place(folder, row.files)
-        publisher.add(row)
+    with changing_data():
+        if newest and newest.id != row.id:
+            Ledger().append(recalled(row))
+        if not in_place(folder := paths.data() / row.folder, row.files):
+            place(folder, row.files)
+            publisher.add(row)
     return row
 
 
@@ -195,7 +197,7 @@ def _commit(task: Task, done: Done, run_id: str, git: GitState, meanwhile: Meanw
     to put in place and never a file that nobody knows. Of processes that made the same at once the first commits; the
     others get its row, and False.
     """
-    with task.scratch.held(f"{task.preset.name} {this_process()}"):
+    with task.scratch.held(f"{task.preset.name} {this_process()}"), changing_data():
         theirs = meanwhile.row(task.folder, task.key)
         row = theirs or row_of(task, done, run_id, git)
         if theirs is None:

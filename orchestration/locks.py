@@ -28,15 +28,17 @@ REMINDED = 600.0
 
 
 @contextmanager
-def locked(path: Path, *, note: str | None = None, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
+def locked(
+    path: Path, *, note: str | None = None, waiting: Callable[[str], None] | None = None, shared: bool = False
+) -> Iterator[None]:
     """Hold the lock file `path`; waits while another process does, after telling `waiting` what its note says: which
     process of which machine, or `note`.
 
     Raises OrbitforgeError, naming who holds it, after ORBITFORGE_LOCK_SECONDS; who has a way to tell that he waits,
-    waits for work to be done, and for ORBITFORGE_WAIT_HOURS.
+    waits for work to be done, and for ORBITFORGE_WAIT_HOURS. Any number may hold it `shared`, and then nobody alone.
     """
     patience = _number(HOURS, 48) * 3600 if waiting else _number(SECONDS, 600)
-    descriptor = _acquire(path, waiting, patience)
+    descriptor = _acquire(path, waiting, patience, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, (this_process() if note is None else note).encode(), 0)
@@ -49,14 +51,14 @@ def this_process() -> str:
     return f"pid {os.getpid()} on {platform.node()}"
 
 
-def holder(path: Path) -> str | None:
-    """The note of the process that holds the lock, None when it is free."""
+def holder(path: Path, *, shared: bool = False) -> str | None:
+    """The note of the process that holds the lock, None when it is free; `shared` locks count if one asks for them."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDWR if shared else os.O_RDONLY)
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
         return os.read(descriptor, 4096).decode()
@@ -64,14 +66,14 @@ def holder(path: Path) -> str | None:
         os.close(descriptor)
 
 
-def _acquire(path: Path, waiting: Callable[[str], None] | None, patience: float) -> int:
+def _acquire(path: Path, waiting: Callable[[str], None] | None, patience: float, kind: int) -> int:
     began = time.monotonic()
     while True:
         with plain_errors(f"locking {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
-                _wait(path, descriptor, waiting, began, patience)
+                _wait(path, descriptor, waiting, began, patience, kind)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -82,12 +84,14 @@ def _acquire(path: Path, waiting: Callable[[str], None] | None, patience: float)
         os.close(descriptor)
 
 
-def _wait(path: Path, descriptor: int, waiting: Callable[[str], None] | None, began: float, patience: float) -> None:
+def _wait(
+    path: Path, descriptor: int, waiting: Callable[[str], None] | None, began: float, patience: float, kind: int
+) -> None:
     """Try until it is ours: the kernel's own waiting has no end that one could set."""
     pause, told = 0.01, -REMINDED
     while True:
         try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             waited, who = time.monotonic() - began, os.pread(descriptor, 4096, 0).decode(errors="replace")
         if waited >= patience:

@@ -85,6 +85,23 @@ class Scratch:
         remove(self.folder)
 
 
+# rows and folders
+
+
+@contextmanager
+def changing_data() -> Iterator[None]:
+    """From a row to its files in `data/`: any number of processes at once, while none puts right what it finds."""
+    with locked(paths.work() / "commit.lock", shared=True):
+        yield
+
+
+@contextmanager
+def alone_with_data() -> Iterator[None]:
+    """No row is on its way into `data/`: what differs there from the ledger was left so."""
+    with locked(paths.work() / "commit.lock"):
+        yield
+
+
 # into the cache
 
 

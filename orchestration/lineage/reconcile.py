@@ -15,9 +15,9 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MLFLOW, Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
-from orchestration.telling import tell
+from orchestration.telling import tell, telling
 from orchestration.versions import data_version
-from orchestration.workspace import in_place, missing, place, remove, set_aside
+from orchestration.workspace import alone_with_data, in_place, missing, place, remove, set_aside
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -33,11 +33,14 @@ def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) ->
     rows that lack a DVC entry, an MLflow version or (with `instance`) a Dagster event get it. Call it before a run.
     """
     _sweep()
-    current = Current(pipeline)
-    rows = [row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))]
+    with alone_with_data():
+        current = Current(pipeline)
+        rows = [
+            row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))
+        ]
+        findings = [*_unclaimed(pipeline, current), *_put_back(current, rows)]
     return [
-        *_unclaimed(pipeline, current),
-        *_put_back(current, rows),
+        *findings,
         *_tell_dvc(rows),
         *_tell_mlflow(pipeline, current, rows),
         *(tell_dagster(pipeline, current, rows, instance) if instance else ()),
@@ -135,6 +138,11 @@ def untold(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[Ro
 
 def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
     """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
+    with telling():
+        return _tell_dagster(pipeline, current, rows, instance)
+
+
+def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
     from orchestration import publish
 
     steps = {step.name: step for step in pipeline.steps}

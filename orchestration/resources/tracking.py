@@ -43,6 +43,7 @@ BOUNDS = {
 MLflow itself would go on for a quarter of an hour, each time."""
 _PATIENCE = 3.0  # seconds
 _BATCH = 1000  # metrics in one call, MLflow's limit
+_opened: set[Path] = set()
 _UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 Point = tuple[int, str, float]
@@ -339,7 +340,12 @@ class Tracking(dg.ConfigurableResource):
         for chatty in ("alembic", "mlflow.store.db.utils"):  # they tell each of their migrations
             logging.getLogger(chatty).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
-        return mlflow.MlflowClient(self.tracking_uri)
+        client = mlflow.MlflowClient(self.tracking_uri)
+        if self.is_local and self.database not in _opened:
+            with locked(paths.work() / "mlflow.lock"):  # the first makes the tables, and two that do so at once fail
+                client.search_experiments(max_results=1)
+            _opened.add(self.database)
+        return client
 
 
 def _described(name: str, tags: Mapping[str, str]) -> str:

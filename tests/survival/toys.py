@@ -70,7 +70,7 @@ class Toys:
         said = self.root.parent / f"{self.root.name}-said-{self._count}.txt"
         process = START.Process(target=_orbitforge, args=(self.root, arguments, said, before, dict(environment)))
         process.start()
-        return Command(process, said)
+        return Command(process, said, arguments)
 
     def call(self, *arguments: str, before: Before | None = None, environment: Mapping[str, str] = EMPTY) -> Told:
         return self.start(*arguments, before=before, environment=environment).end()
@@ -95,6 +95,7 @@ class Toys:
 class Command:
     process: BaseProcess
     said: Path
+    words: tuple[str, ...]
 
     def end(self, seconds: float = LONG) -> Told:
         self.process.join(seconds)
