@@ -16,18 +16,21 @@ from orchestration import pipeline as pipelines
 from orchestration.errors import OrbitforgeError, in_plain_words
 from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
-from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled
+from orchestration.lineage.idle import working
+from orchestration.lineage.ledger import MADE, Ledger, Row, now, recalled, utc
+from orchestration.lineage.meanwhile import Meanwhile
+from orchestration.locks import this_process
 from orchestration.pipeline import Pipeline
 from orchestration.progress import Progress
 from orchestration.resources import store
 from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.runs import PID, run_tags
 from orchestration.resources.shards import map_shards
-from orchestration.resources.tracking import Tracking
+from orchestration.resources.tracking import Tracking, TrackingError
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
 from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
-from orchestration.workspace import in_place, missing, place
+from orchestration.workspace import changing_data, in_place, missing, place
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,6 +71,7 @@ def materialise(
     _refuse_early(step, tracking)
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
+    meanwhile = Meanwhile()  # before what is there is read
     current, git, recorded = Current(pipeline), git_state(), store.recorded()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
@@ -76,7 +80,7 @@ def materialise(
         return current.accepted.first(row.asset, row.code, row.config_hash)
 
     failures: dict[Shard, Exception] = {}
-    with publish.Publisher() as publisher:
+    with working(), publish.Publisher() as publisher:
         asked = _asked(context, step, pipeline)
         for shard in asked:
             try:
@@ -98,14 +102,19 @@ def materialise(
                 failures[task.shard] = done
                 context.log.error(f"{task.name} failed: {_words(done)}")
                 with suppress(OrbitforgeError):  # a full disk takes not even this
-                    task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": now()})
+                    task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": utc()})
                 continue
-            row = _commit(task, done, context.run_id, git)
+            row, ours = _commit(task, done, context.run_id, git, meanwhile)
             publisher.add(row)
-            links = publish.links(pipeline, publish.register(row, tracking), row, tracking) if tracking else None
-            preview = publish.preview(task.scratch.preview)
-            yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
-            task.scratch.remove()
+            if ours:
+                links = _told(context, pipeline, row, tracking) if tracking else None
+                preview = publish.preview(task.scratch.preview)
+                yield publish.event(row, pointers, code=code_of(row), preview=preview, links=links)
+                task.scratch.remove()
+            else:
+                context.log.info(f"{task.name} was made by {row.host or 'another process'} meanwhile")
+                if not publish.knows(context.instance, row):
+                    yield publish.event(row, pointers, code=code_of(row))
     if failures:
         raise _summary(step, failures)
     yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
@@ -137,13 +146,14 @@ def _put_back(
     if row is None or missing(row.files):
         return None
     newest = current.row(row.asset, row.shard)
-    if newest and newest.id != row.id:
-        Ledger().append(recalled(row))
-    if not in_place(folder := paths.data() / row.folder, row.files):
-        place(folder, row.files)
-        publisher.add(row)
-    elif any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
-        publisher.add(row)
+    with changing_data():
+        if newest and newest.id != row.id:
+            Ledger().append(recalled(row))
+        if not in_place(folder := paths.data() / row.folder, row.files):
+            place(folder, row.files)
+            publisher.add(row)
+        elif any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
+            publisher.add(row)
     return row
 
 
@@ -188,16 +198,31 @@ def engine_of(step: Step, engine: EngineConfig) -> EngineConfig:
         ) from None
 
 
-def _commit(task: Task, done: Done, run_id: str, git: GitState) -> Row:
+def _commit(task: Task, done: Done, run_id: str, git: GitState, meanwhile: Meanwhile) -> tuple[Row, bool]:
     """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
 
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
-    to put in place and never a file that nobody knows.
+    to put in place and never a file that nobody knows. Of processes that made the same at once the first commits; the
+    others get its row, and False.
     """
-    row = row_of(task, done, run_id, git)
-    Ledger().append(row)
-    place(paths.data() / row.folder, row.files)
-    return row
+    with task.scratch.held(f"{task.preset.name} {this_process()}"), changing_data():
+        theirs = meanwhile.row(task.folder, task.key)
+        row = theirs or row_of(task, done, run_id, git)
+        if theirs is None:
+            Ledger().append(row)
+        place(paths.data() / row.folder, row.files)
+    return row, theirs is None
+
+
+def _told(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, row: Row, tracking: Tracking
+) -> Mapping[str, dg.MetadataValue] | None:
+    """Links to MLflow, which takes the model into its registry; None where it is away: `reconcile()` tells it later."""
+    try:
+        return publish.links(pipeline, publish.register(row, tracking), row, tracking)
+    except TrackingError as error:
+        context.log.warning(f"{row.asset} is made and not yet registered: {error}")
+        return None
 
 
 def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:

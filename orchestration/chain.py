@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from orchestration.errors import OrbitforgeError, StoppedError
+from orchestration.errors import OrbitforgeError, StoppedError, in_plain_words
 from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
@@ -164,6 +164,9 @@ def _explained(step: str, error: SerializableErrorInfo) -> OrbitforgeError:
     told = next((each for each in chain if each.cls_name in PLAIN), chain[-1])
     message = " ".join(told.message.split())
     message = message.partition(f"{told.cls_name}: ")[2] or message
+    plain = None if told.cls_name in PLAIN else in_plain_words(Exception(message))
+    if plain:
+        return StepError(f"{step} failed: {plain}")
     named = message if message.startswith(step) else f"{step} failed: {message}"
     return StepError(named, "" if chain[-1].cls_name in EXPECTED else error.to_string())
 

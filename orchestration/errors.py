@@ -13,11 +13,33 @@ _WAYS_OUT = {
     errno.EROFS: "the file system is read-only; make it writable or set ORBITFORGE_ROOT to a place that is",
     errno.EACCES: "no permission; make the folder writable for this user",
     errno.EPERM: "no permission; make the folder writable for this user",
+    errno.EFBIG: "a file may not grow that large here (`ulimit -f`, or the file system); raise the limit and run again",
+    errno.ENOLCK: "the file system takes no locks; mount it with them (NFS: version 4), or use a local disk",
+    errno.ENOMEM: "there is not enough memory; use fewer workers or a smaller preset, finished work is kept",
+    errno.EMFILE: "this process may open no more files (`ulimit -n`); raise the limit and run again",
     errno.ENOTDIR: "a file stands where a folder belongs; move it away",
     errno.EEXIST: "a file stands where a folder belongs; move it away",
 }
 
-_OF_RUST = re.compile(r"\(os error (\d+)\)")  # so say polars and safetensors
+_NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # so say polars and safetensors, and Python in a text
+_UNSURE = "a file could not be written; most often the disk is full: free some and run again, finished work is kept"
+_RESTORE = (
+    "move .dagster/storage or .mlflow/mlflow.db, whichever it is, aside and say `orbitforge restore`: a new one "
+    "is told what the ledger knows"
+)
+_OF_LIBRARIES = {
+    "database or disk is full": _WAYS_OUT[errno.ENOSPC],
+    "disk I/O error": _UNSURE,
+    "PytorchStreamWriter failed": _UNSURE,
+    "unexpected pos": _UNSURE,
+    "attempt to write a readonly database": _WAYS_OUT[errno.EROFS],
+    "unable to open database file": _WAYS_OUT[errno.EROFS],
+    "can't allocate memory": _WAYS_OUT[errno.ENOMEM],
+    "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
+    "database disk image is malformed": f"a database is damaged; {_RESTORE}",
+    "file is not a database": f"a database is damaged; {_RESTORE}",
+}
+"""What SQLite and torch say instead of a number."""
 
 
 class OrbitforgeError(Exception):
@@ -35,12 +57,17 @@ class StoppedError(OrbitforgeError):
     exit_code = 130
 
 
-def in_plain_words(error: Exception) -> str | None:
-    """One line for what a disk can refuse, with the file it refused if it says; None for other errors."""
-    number, file = getattr(error, "errno", None), getattr(error, "filename", None)
-    if number is None and (told := _OF_RUST.search(str(error))):
-        number = int(told[1])
+def in_plain_words(error: BaseException) -> str | None:
+    """One line for what a machine can refuse (disk, memory, locks), with the file it refused if it says; None for other
+    errors."""
+    number, file, text = getattr(error, "errno", None), getattr(error, "filename", None), str(error)
+    if isinstance(error, MemoryError):
+        number = errno.ENOMEM
+    elif number is None and (told := _NUMBER.search(text)):
+        number = int(told[1] or told[2])
     way_out = _WAYS_OUT.get(number or 0)
+    if number is None:
+        way_out = next((f"{said}: {words}" for said, words in _OF_LIBRARIES.items() if said in text), None)
     return f"{file}: {way_out}" if way_out and file else way_out
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration import paths
+from orchestration.errors import plain_errors
+from orchestration.locks import locked
 from orchestration.telemetry import SILENT
 
 if TYPE_CHECKING:
@@ -43,8 +45,12 @@ def _name(line: str) -> str:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The persistent Dagster instance; use it as a context manager."""
+    """The persistent Dagster instance; use it as a context manager.
+
+    One process at a time: the first makes the database, and two that do so at once fail.
+    """
     import dagster as dg
 
-    prepare_home()
-    return dg.DagsterInstance.get()
+    with plain_errors(f"opening {paths.dagster_home()}"), locked(paths.work() / "dagster.lock"):
+        prepare_home()
+        return dg.DagsterInstance.get()

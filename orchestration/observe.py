@@ -7,7 +7,7 @@ import dagster as dg
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
 from orchestration.steps import Source
-from orchestration.telling import tell
+from orchestration.telling import tell, telling
 
 DATA_VERSION = "dagster/data_version"
 
@@ -19,9 +19,10 @@ def partition_set(preset: Preset, table: str) -> str:
 
 def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
     """Register new shards and report every source version that Dagster does not know yet."""
-    for name, shards in new_shards(instance, pipeline).items():
-        instance.add_dynamic_partitions(name, shards)
-    tell(instance, new_versions(instance, pipeline))
+    with telling():
+        for name, shards in new_shards(instance, pipeline).items():
+            instance.add_dynamic_partitions(name, shards)
+        tell(instance, new_versions(instance, pipeline))
 
 
 def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, list[str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import polars as pl
 from dagster._core.definitions.data_version import (
     CODE_VERSION_TAG,
     DATA_VERSION_IS_USER_PROVIDED_TAG,
@@ -27,8 +28,9 @@ from orchestration.versions import code_and_config
 
 if TYPE_CHECKING:
     from orchestration.pipeline import Pipeline
-    from orchestration.resources.tracking import Tracking
+    from orchestration.resources.tracking import Point, Tracking
 
+CURVE = "training.parquet"
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
@@ -85,10 +87,10 @@ def register(
     run: str | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Row:
-    """Register the model of `row` and write down which version it became.
+    """Register the model of `row` and write down which version it became; a run that MLflow was away from is completed.
 
     Its files are taken from `folder`, by default where they lie in `data/`; `run` is the MLflow run that it belongs to,
-    by default the one that trained it.
+    by default the one that trained it. Raises TrackingError when MLflow is away: `reconcile()` comes back to it.
     """
     tags = {
         **(more or {}),
@@ -99,10 +101,20 @@ def register(
         "ledger.row": row.id,
     }
     name = f"{row.preset}-{row.asset}"
+    if row.mlflow_run and run is None:
+        tracking.complete(row.mlflow_run, curve(row))
     version = tracking.register(name, folder or paths.data() / row.folder, run or row.mlflow_run, tags)
     told = about(row, PUBLISHED, service=MLFLOW, reference=f"models:/{name}/{version}")
     Ledger().append(told)
     return told
+
+
+def curve(row: Row) -> Iterator[Point]:
+    """What the training of a model logged, by its own table, and what it was measured at."""
+    if file := next((file for file in row.files if file.path == CURVE), None):
+        table = pl.read_parquet(store.object_path(file.md5)).select("step", "name", "value")
+        yield from table.iter_rows()
+    yield from ((0, name, value) for name, value in row.metrics.items())
 
 
 # Dagster

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
-from orchestration.lineage.ledger import File, Input, Row, now
+from orchestration.lineage.ledger import File, Input, Row, utc
+from orchestration.lineage.meanwhile import made_before
 from orchestration.lineage.sources import observe
 from orchestration.locks import this_process
 from orchestration.resources.store import object_path
@@ -20,6 +23,7 @@ from orchestration.workspace import Scratch, link_inputs, missing, protect, stor
 
 if TYPE_CHECKING:
     from orchestration.presets.schema import Preset
+    from orchestration.resources.patient import PatientLogger
     from orchestration.resources.tracking import Tracking
 
 
@@ -67,13 +71,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What making gave; the files are in the cache. `seconds` are those of the stage and of hashing."""
+    """What making gave; the files are in the cache. `seconds` are those of the stage and of hashing.
+
+    `row` is the id of the row that says so already, where another process has made the same meanwhile.
+    """
 
     files: tuple[File, ...]
     started: str
     seconds: float
     metrics: dict[str, float]
     mlflow_run: str | None = None
+    row: str | None = None
 
 
 def plan(current: Current, wanted: Wanted, make: Make) -> Task:
@@ -143,33 +151,41 @@ def _parts(
 
 
 def perform(
-    task: Task, report: Report, loggers: Sequence[Any] = (), keep: Callable[[Path], tuple[File, ...]] = store
+    task: Task,
+    report: Report,
+    begin: Callable[[], Sequence[Any]] = tuple,
+    keep: Callable[[Path], tuple[File, ...]] = store,
 ) -> Done:
     """Make one artifact: link its inputs, run the stage, and `keep` its output, which is to move it into the cache.
 
-    Raises what the stage raises, and OrbitforgeError when the code was edited meanwhile.
+    `begin` gives the loggers; it is called when it is sure that nobody else has made it. Raises what the stage raises,
+    and OrbitforgeError when the code was edited meanwhile.
     """
     scratch, metrics = task.scratch, {}
     note = f"{task.preset.name} {this_process()}"
+    waited = False
 
     def tell(event: dict[str, Any]) -> None:
         metrics.update(event.get("metrics", {}))
         report(event)
 
     def waiting(who: str) -> None:
+        nonlocal waited
+        waited = True
         report({"message": f"another process ({who}) makes the same; waiting for it"})
 
     with scratch.held(note, waiting):
-        if done := _done_before(scratch):
+        if done := _done_before(scratch) or (_committed(task) if waited or task.shard is None else None):
             return done
         _same_code(task)
-        started, clock = now(), time.monotonic()
+        started, clock = utc(), time.monotonic()
         inputs = scratch.fresh("inputs")
         for part in task.parts:
             link_inputs(inputs / part.input / part.folder, part.files, part.of)
         protect(inputs)
         output = scratch.fresh("output")
         scratch.state.mkdir(exist_ok=True)
+        loggers = begin()
         task.make(
             Work(
                 asset=task.asset,
@@ -191,33 +207,56 @@ def perform(
 
 
 def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> Done:
-    """perform(), watched by MLflow. A training that was killed goes on in the MLflow run it had."""
-    run = tracking.start(
-        f"{task.preset.name}-{task.asset}",
-        parameters=config_of(task.preset, task.step.config),
-        tags={"dagster.run_id": dagster_run, "code_version": task.code, "config_hash": task.config_hash},
-        datasets=input_versions(task.inputs),
-        run_id=(task.scratch.read("mlflow") or {}).get("run"),
-    )
-    task.scratch.write("mlflow", {"run": run})
+    """perform(), watched by MLflow. A training that was killed goes on in the MLflow run it had.
+
+    MLflow must be there when it begins. If it goes away later the training goes on, and what was not told is told by
+    `publish.register`, now or by a later run.
+    """
+    from orchestration.resources.tracking import TrackingError
+
+    started: list[PatientLogger] = []
+
+    def begin() -> list[PatientLogger]:
+        run = tracking.start(
+            f"{task.preset.name}-{task.asset}",
+            parameters=config_of(task.preset, task.step.config),
+            tags={"dagster.run_id": dagster_run, "code_version": task.code, "config_hash": task.config_hash},
+            datasets=input_versions(task.inputs),
+            run_id=_run_of(task),
+        )
+        task.scratch.write("mlflow", {"run": run})
+        started.append(tracking.logger(run, lambda words: report({"message": words})))
+        return started
+
     try:
-        done = perform(task, report, [tracking.logger(run)])
-        tracking.log_curve(run, [*_figures(done), *((0, name, value) for name, value in done.metrics.items())])
-        tracking.log_pictures(run, task.scratch.state / "preview")
+        done = perform(task, report, begin)
     except Exception as error:
         try:
-            tracking.finish(run, failed=True)
+            if run := _run_of(task):
+                tracking.finish(run, failed=True)
         except Exception as other:  # the stage's own error is the one to read
             error.add_note(f"MLflow was not told: {other}")
         raise
-    tracking.finish(run)
+    if done.row or not (run := _run_of(task)):
+        return done
+    left = [point for logger in started for point in logger.left]
+    try:
+        figures = [*_figures(done), *((0, name, value) for name, value in done.metrics.items())]
+        tracking.log_curve(run, [*left, *figures])
+        tracking.log_pictures(run, task.scratch.state / "preview")
+        tracking.finish(run)
+    except TrackingError as error:  # the run stays open: register() completes it
+        report({"message": f"made, and will be told later: {error}"})
     return replace(done, mlflow_run=run)
+
+
+def _run_of(task: Task) -> str | None:
+    """The MLflow run in which it is trained."""
+    return (task.scratch.read("mlflow") or {}).get("run")
 
 
 def _figures(done: Done) -> list[tuple[int, str, float]]:
     """(step, name, value) of what the finished model was measured at; its curves went to MLflow while it trained."""
-    import polars as pl
-
     found: list[tuple[int, str, float]] = []
     for file in done.files:
         if Path(file.path).name == "training.parquet":
@@ -245,6 +284,14 @@ def _done_before(scratch: Scratch) -> Done | None:
         done = Done(**{**kept, "files": tuple(File(*file) for file in kept["files"])})
         return None if missing(done.files) else done
     return None
+
+
+def _committed(task: Task) -> Done | None:
+    """What another process made and committed since this one planned to make the same."""
+    row = made_before(task.folder, task.key)
+    if row is None or missing(row.files):
+        return None
+    return Done(row.files, row.started, row.seconds, row.metrics, row.mlflow_run, row.id)
 
 
 def _same_code(task: Task) -> None:

@@ -8,11 +8,22 @@ from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from orchestration import paths
+from orchestration.locks import locked
+
 if TYPE_CHECKING:
     import dagster as dg
 
 TOGETHER = 500
 """Events of one transaction; other processes that write wait for it, half a minute at most."""
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Asking Dagster what it lacks and telling it: one process at a time, or it would be told twice. Two that add the
+    same partition at once even fail in Dagster 1.13."""
+    with locked(paths.work() / "dagster.lock"):
+        yield
 
 
 def tell(instance: dg.DagsterInstance, events: Iterable[Any]) -> int:

@@ -45,7 +45,10 @@ class Scratch:
 
     @contextmanager
     def held(self, note: str, waiting: Callable[[str], None] | None = None) -> Iterator[None]:
-        """Hold the folder for this process; a killed process holds nothing."""
+        """Hold the folder for this process; a killed process holds nothing.
+
+        Raises OrbitforgeError when another one held it for ORBITFORGE_WAIT_HOURS.
+        """
         with locked(self.folder / "lock", note=note, waiting=waiting):
             yield
 
@@ -80,6 +83,23 @@ class Scratch:
 
     def remove(self) -> None:
         remove(self.folder)
+
+
+# rows and folders
+
+
+@contextmanager
+def changing_data() -> Iterator[None]:
+    """From a row to its files in `data/`: any number of processes at once, while none puts right what it finds."""
+    with locked(paths.work() / "commit.lock", shared=True):
+        yield
+
+
+@contextmanager
+def alone_with_data() -> Iterator[None]:
+    """No row is on its way into `data/`: what differs there from the ledger was left so."""
+    with locked(paths.work() / "commit.lock"):
+        yield
 
 
 # into the cache

@@ -32,7 +32,7 @@ class PlainErrors(TyperGroup):
             self._stop(str(error), getattr(error, "exit_code", 1))
         except KeyboardInterrupt:
             self._stop("stopped; what is finished is kept", StoppedError.exit_code)
-        except OSError as error:
+        except Exception as error:
             words = in_plain_words(error)
             if words is None:
                 raise

@@ -15,7 +15,8 @@ from orchestration.cli.sample import fetch_sample
 from orchestration.cli.status import status_text
 from orchestration.errors import OrbitforgeError
 from orchestration.home import open_instance
-from orchestration.lineage.reconcile import reconcile
+from orchestration.lineage.current import Current
+from orchestration.lineage.reconcile import reconcile, untold
 from orchestration.lineage.staleness import MISSING, AssetStatus, status
 from orchestration.pipeline import Pipeline
 from orchestration.resources.runs import free_dead_runs
@@ -63,6 +64,7 @@ def run_command(
             parts = _execute(console, instance, here, choice)
     seconds = time.monotonic() - began
     if parts:
+        _tell_untold(console, here)
         made = sum(len(part.assets) for part in parts)
         console.print(f"made {made} asset{'s' * (made > 1)} in {seconds:.0f} s", style="bold green")
     else:
@@ -85,6 +87,14 @@ def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, cho
             return run_chain(defs, instance, here, announce=announce, **choice)
         finally:
             LISTENERS.remove(bars.hear)
+
+
+def _tell_untold(console: Console, here: Pipeline) -> None:
+    """Say what MLflow was away for."""
+    current = Current(here)
+    rows = (current.row(step.name) for step in here.steps if step.kind == "model" and not step.shards)
+    for row in untold(here, current, filter(None, rows)):
+        console.print(f"{row.asset} is made, but MLflow did not take it: the next run tells it", style="yellow")
 
 
 def _refuse_missing_base(here: Pipeline, states: list[AssetStatus], parts: list[Part]) -> None:

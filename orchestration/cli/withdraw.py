@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from rich.console import Console
 from rich.markup import escape
 
 from orchestration import pipeline
 from orchestration.lineage.current import Current
-from orchestration.lineage.idle import refuse_running
+from orchestration.lineage.idle import alone
 from orchestration.lineage.people import given_reason, named_person
 from orchestration.lineage.purge import purge, to_purge
 from orchestration.lineage.withdraw import entries, holders, refuse_withdrawn, withdraw
@@ -38,15 +40,14 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     if dry_run:
         console.print("nothing was changed")
         return
-    if purging:
-        refuse_running("purging")
-    withdraw(here, id_, gone, reason=words, by=person, purged=files)
-    if purging:
-        purge(current, gone, files)
-        console.print(
-            "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history is "
-            "rewritten"
-        )
+    with alone("purging") if purging else nullcontext():
+        withdraw(here, id_, gone, reason=words, by=person, purged=files)
+        if purging:
+            purge(current, gone, files)
+            console.print(
+                "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history "
+                "is rewritten"
+            )
     kept = sorted({row.asset for row in lies if isinstance(s := here.find(row.asset), Step) and s.kind == "model"})
     console.print(f"withdrawn by {person}: {words}", style="bold")
     if kept:

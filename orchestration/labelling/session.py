@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import polars as pl
 from orchestration.errors import OrbitforgeError
 from orchestration.labelling.corpus import Corpus, judged_before
 from orchestration.labelling.journal import Journal, open_verdicts
+from orchestration.lineage.ledger import after
 from stages.quality.agreement import kappas, last_verdicts
 from stages.quality.judged import BAD, GOOD, SCHEMA, UNDONE, UNSURE, Fault, add_judged, read_labels
 from stages.quality.sampling import Proposal, proposals
@@ -126,8 +126,8 @@ class Session:
 
     def _write(self, clip: str, verdict: str, reason: str) -> None:
         source = self._corpus.source(clip) if clip in self._corpus else self._known_source(clip)
-        # microseconds: two verdicts on one clip have an order
-        date = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+        # microseconds, and after all others: two verdicts on one clip have an order, whatever the clock does
+        date = after(str(self._all()["date"].max() or ""))
         row = {"clip": clip, "verdict": verdict, "reason": reason, "who": self.who, "date": date, "source": source}
         self._journal.add(row)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,8 +144,30 @@ SCHEMA = pl.Schema(
 )
 
 
-def now() -> str:
+def utc() -> str:
+    """What the clock says."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def after(latest: str) -> str:
+    """What the clock says, or a microsecond after `latest` where the clock was set back behind it."""
+    if (clock := utc()) > latest:
+        return clock
+    try:
+        return (datetime.fromisoformat(latest) + timedelta(microseconds=1)).isoformat(timespec="microseconds")
+    except ValueError:  # a person wrote something else than a time
+        return clock
+
+
+def now() -> str:
+    """The time for a new row, after that of every row that the ledger holds.
+
+    The newest row is what counts. Under a clock that was set back, or beside rows from a machine whose clock is ahead,
+    what is made now would else be older than what it replaces.
+    """
+    ledger = Ledger()
+    ledger.look()
+    return after(_newest.get(ledger.folder, ""))
 
 
 def among(column: str, values: Iterable[str]) -> pl.Expr:
@@ -173,7 +195,7 @@ class Ledger:
     def append(self, *rows: Row) -> None:
         """Commit rows, all of them or none. Raises OrbitforgeError when the ledger cannot be written."""
         if rows:
-            self._write(_table(row.record() for row in rows), f"row-{rows[0].id}")
+            _written.add(self._write(_table(row.record() for row in rows), f"row-{rows[0].id}"))
 
     def check(self) -> None:
         """Raises OrbitforgeError when rows could not be appended."""
@@ -187,12 +209,13 @@ class Ledger:
         """Every row once, oldest first. Raises OrbitforgeError for a file that is no ledger file or is newer."""
         return self._collect(_whole)
 
-    def query(self, ask: Callable[[pl.LazyFrame], pl.LazyFrame]) -> pl.DataFrame:
-        """What `ask` makes of all rows; it takes the memory of the answer, not of the ledger.
+    def query(self, ask: Callable[[pl.LazyFrame], pl.LazyFrame], besides: Collection[str] = ()) -> pl.DataFrame:
+        """What `ask` makes of all rows; it takes the memory of the answer, not of the ledger. Files named in `besides`
+        are left out.
 
         In no order, and rows that a killed compaction left twice are there twice. Raises as `read` does.
         """
-        return self._collect(lambda rows: ask(rows).collect(engine="streaming"))
+        return self._collect(lambda rows: ask(rows).collect(engine="streaming"), besides)
 
     def rows(self, ids: Iterable[str]) -> dict[str, Row]:
         """Id -> row, for those of `ids` that are there."""
@@ -205,19 +228,23 @@ class Ledger:
         found = self.query(lambda rows: rows.filter(among("id", ids)).select("id", "version"))
         return dict(found.iter_rows())
 
-    def _collect(self, ask: Callable[[pl.LazyFrame], pl.DataFrame]) -> pl.DataFrame:
+    def _collect(self, ask: Callable[[pl.LazyFrame], pl.DataFrame], besides: Collection[str] = ()) -> pl.DataFrame:
         for _ in range(10):
-            files = self.files()
+            files = [file for file in self.files() if file.name not in besides]
             if not files:
                 return ask(_table(()).lazy())
             try:
-                _refuse_newer(files)
+                _understand(files)
                 return ask(_scan(files))
             except FileNotFoundError:  # compacted between listing and reading
                 continue
             except pl.exceptions.PolarsError as error:
                 raise OrbitforgeError(f"{self.folder} holds a file that cannot be read: {error}") from None
         raise OrbitforgeError(f"{self.folder} changes faster than it can be read; try again")
+
+    def look(self) -> None:
+        """Take notice of files that are new since this process looked last. Raises as `read` does."""
+        self._collect(lambda rows: pl.DataFrame())
 
     def files(self, pattern: str = "*") -> list[Path]:
         """The Parquet files, sorted."""
@@ -227,13 +254,17 @@ class Ledger:
         """The names of its files. They never change, so that equal names are equal rows."""
         return tuple(file.name for file in self.files())
 
+    def own(self) -> set[str]:
+        """The names of the files that this process wrote, with rows of its own."""
+        return {file.name for file in _written if file.parent == self.folder}
+
     def compact(self, *, everything: bool = False) -> None:
         """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
         with locked(paths.work() / "ledger.lock"):
             files = self.files("*" if everything else "row-*")
             if len(files) < 2:
                 return
-            _refuse_newer(files)
+            _understand(files)
             table = _whole(_scan(files))
             merged = self._write(table, f"rows-{digest(table['id'].to_list())[:40]}")
             for file in files:
@@ -254,6 +285,7 @@ class Ledger:
             finally:
                 temporary.unlink(missing_ok=True)
         _understood.add(path)  # it is our own
+        _newest[self.folder] = max(_newest.get(self.folder, ""), *table["ended"])
         return path
 
 
@@ -275,22 +307,27 @@ def _whole(rows: pl.LazyFrame) -> pl.DataFrame:
     return rows.unique("id", keep="first").sort("ended", "id").collect()
 
 
-def _refuse_newer(files: list[Path]) -> None:
+def _understand(files: list[Path]) -> None:
+    """Refuse what a newer Orbitforge wrote, and note the time of the newest row."""
     for file in files:
         if file in _understood:
             continue
-        unknown = [f"column {name}" for name in pl.read_parquet_schema(file) if name not in SCHEMA]
+        unknown, ended = [f"column {name}" for name in pl.read_parquet_schema(file) if name not in SCHEMA], ""
         if not unknown:
-            kinds = pl.scan_parquet(file).select(pl.col("kind").unique()).collect()["kind"]
-            unknown = [f"kind {kind!r}" for kind in kinds if kind not in KINDS]
+            seen = pl.scan_parquet(file).select(pl.col("kind").unique().implode(), pl.col("ended").max()).collect()
+            unknown = [f"kind {kind!r}" for kind in seen["kind"].item() if kind not in KINDS]
+            ended = seen["ended"].item() or ""
         if unknown:
             raise OrbitforgeError(
                 f"{file} was written by a newer Orbitforge ({', '.join(unknown)}); update Orbitforge, or go back to "
                 "the data.dvc of this version with `git checkout` and `dvc checkout data/ledger`"
             )
         _understood.add(file)
+        _newest[file.parent] = max(_newest.get(file.parent, ""), ended)
 
 
+_newest: dict[Path, str] = {}  # folder of a ledger -> time of the newest row that this process has seen
+_written: set[Path] = set()
 _understood: set[Path] = set()  # ledger files never change
 
 

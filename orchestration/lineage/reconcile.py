@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from orchestration import paths
 from orchestration.lineage.current import Current
-from orchestration.lineage.ledger import Ledger, Row, recalled
+from orchestration.lineage.ledger import MLFLOW, Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
-from orchestration.telling import tell
+from orchestration.telling import tell, telling
 from orchestration.versions import data_version
-from orchestration.workspace import in_place, missing, place, remove, set_aside
+from orchestration.workspace import alone_with_data, in_place, missing, place, remove, set_aside
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -33,11 +33,14 @@ def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) ->
     rows that lack a DVC entry, an MLflow version or (with `instance`) a Dagster event get it. Call it before a run.
     """
     _sweep()
-    current = Current(pipeline)
-    rows = [row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))]
+    with alone_with_data():
+        current = Current(pipeline)
+        rows = [
+            row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))
+        ]
+        findings = [*_unclaimed(pipeline, current), *_put_back(current, rows)]
     return [
-        *_unclaimed(pipeline, current),
-        *_put_back(current, rows),
+        *findings,
         *_tell_dvc(rows),
         *_tell_mlflow(pipeline, current, rows),
         *(tell_dagster(pipeline, current, rows, instance) if instance else ()),
@@ -110,23 +113,36 @@ def _tell_dvc(rows: Iterable[Row]) -> list[str]:
 
 def _tell_mlflow(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[str]:
     from orchestration import publish
+    from orchestration.resources.tracking import Tracking, TrackingError
+
+    tracking, findings = Tracking(), list[str]()
+    for row in untold(pipeline, current, rows):
+        try:
+            findings.append(f"{row.asset} was not in MLflow: registered as {publish.register(row, tracking).reference}")
+        except TrackingError as error:  # the rest would fare alike, and what needs no MLflow need not wait for it
+            return [*findings, f"{row.asset} is not in MLflow yet: {error}"]
+    return findings
+
+
+def untold(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[Row]:
+    """Those of `rows` that are models and not registered."""
     from orchestration.resources.tracking import Tracking
 
     tracking = Tracking()
     # what an MLflow knew that is gone, the new one has to be told
     forgotten = tracking.is_local and not tracking.database.is_file()
-    known = {} if forgotten else current.published(publish.MLFLOW)
+    known = {} if forgotten else current.published(MLFLOW)
     models = {step.name for step in pipeline.steps if step.kind == "model"}
-    lacking = [
-        row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()
-    ]
-    return [
-        f"{row.asset} was not in MLflow: registered as {publish.register(row, tracking).reference}" for row in lacking
-    ]
+    return [row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()]
 
 
 def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
     """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
+    with telling():
+        return _tell_dagster(pipeline, current, rows, instance)
+
+
+def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
     from orchestration import publish
 
     steps = {step.name: step for step in pipeline.steps}

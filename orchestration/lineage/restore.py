@@ -15,15 +15,12 @@ from orchestration.lineage.promoted import promoted
 from orchestration.lineage.reconcile import tell_dagster
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
-from orchestration.publish import register
-from orchestration.resources.store import object_path
+from orchestration.publish import curve, register
 from orchestration.resources.tracking import Tracking
 from orchestration.workspace import link_inputs, missing, remove
 
 if TYPE_CHECKING:
     import dagster as dg
-
-CURVE = "training.parquet"
 
 
 def restore(pipeline: Pipeline, instance: dg.DagsterInstance, tracking: Tracking) -> Iterator[str]:
@@ -74,10 +71,7 @@ def _register(row: Row, before: str | None, tracking: Tracking) -> str:
         tags={"dvc.asset": row.asset, "code_version": row.code, "config_hash": row.config_hash, **original},
         datasets=input_versions(row.inputs),
     )
-    curve = next((file for file in row.files if file.path == CURVE), None)
-    if curve:
-        tracking.log_curve(run, pl.read_parquet(object_path(curve.md5)).select("step", "name", "value").iter_rows())
-    tracking.log_curve(run, [(0, key, value) for key, value in row.metrics.items()])
+    tracking.log_curve(run, curve(row))
     tracking.finish(run)
     folder = paths.work() / "observed" / uuid.uuid4().hex
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -21,7 +22,7 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
     A process id is used again after a while; with the time at which the process began it is unique.
     """
     process = psutil.Process(pid or os.getpid())
-    return {HOST: platform.node(), PID: str(process.pid), BORN: f"{process.create_time():.2f}"}
+    return {HOST: platform.node(), PID: str(process.pid), BORN: _born(process)}
 
 
 def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -47,6 +48,16 @@ def _is_dead(tags: Mapping[str, str]) -> bool:
         return False
     try:
         process = psutil.Process(int(tags[PID]))
-        return f"{process.create_time():.2f}" != tags.get(BORN) or process.status() == psutil.STATUS_ZOMBIE
+        return _born(process) != tags.get(BORN) or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _born(process: psutil.Process) -> str:
+    """When a process began, as no change of the clock alters it: `create_time` moves with the clock on Linux."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):  # no Linux, or gone: psutil says which
+        return f"{process.create_time():.2f}"
+    return f"{boot}-{ticks}"

@@ -7,7 +7,8 @@ import json
 import logging
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from orchestration import paths
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
 from orchestration.locks import locked
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def _url(remote: str | None) -> str:
 def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) -> None:
     """Bring `data.dvc` in line with `placed` (folder below `data/` -> its files) and the folders in `also`.
 
-    One process at a time; others wait. Files in `placed` are not read: their hashes are told to DVC.
+    One process at a time; others wait. Files in `placed` are not read: their hashes are told to DVC, unless something
+    else took their places since.
     """
     root, data = paths.root(), paths.data()
     targets = {_asset_folder(folder) for folder in placed} | {folder for folder in also if folder.is_dir()}
@@ -128,13 +130,23 @@ def publish(placed: Mapping[Path, Iterable[File]], also: Iterable[Path] = ()) ->
         targets = {data}
     if not targets:
         return
-    with locked(paths.work() / "publish.lock"), _repo() as repo:
+    with _publishing(), _repo() as repo:
         from dvc.fs import localfs
         from dvc_data.hashfile.hash_info import HashInfo
 
-        known = ((folder / file.path, file.md5) for folder, files in placed.items() for file in files)
-        repo.state.save_many([(str(path), HashInfo("md5", md5), None) for path, md5 in known], localfs)
+        known = [(folder / file.path, file.md5) for folder, files in placed.items() for file in files]
+        repo.state.save_many(
+            [(str(path), HashInfo("md5", md5), None) for path, md5 in known if _hangs_on(path, md5)], localfs
+        )
         _add(repo, sorted(targets))
+
+
+def _hangs_on(path: Path, md5: str) -> bool:
+    """Whether the file is a link to this object, or a copy of it; says no where it would have to be read."""
+    here, there = _stat(path), _stat(object_path(md5))
+    if here is None or there is None or here.st_size != there.st_size:
+        return False
+    return here.st_ino == there.st_ino or here.st_mtime_ns == there.st_mtime_ns
 
 
 def _add(repo: Repo, targets: Sequence[Path]) -> None:
@@ -150,7 +162,8 @@ def _add(repo: Repo, targets: Sequence[Path]) -> None:
             if isinstance(error, LockError) and attempt < _PATIENCE - 1:
                 continue
             names = ", ".join(str(target.relative_to(paths.root())) for target in targets)
-            raise OrbitforgeError(f"DVC could not record {names}: {' '.join(str(error).split())}") from error
+            words = in_plain_words(error) or " ".join(str(error).split())
+            raise OrbitforgeError(f"DVC could not record {names}: {words}") from error
 
 
 def _asset_folder(folder: Path) -> Path:
@@ -173,18 +186,61 @@ def pointer(revision: str | None = None) -> str | None:
         shown = subprocess.run(["git", "show", f"{revision}:./data.dvc"], cwd=paths.root(), capture_output=True)
         if shown.returncode:
             return None
-        text = shown.stdout.decode()
+        md5 = _named(shown.stdout.decode())
     elif file.is_file():
-        text = file.read_text()
+        if (md5 := _named(file.read_text())) is None:
+            with _publishing():  # DVC is at it, or was killed at it
+                md5 = _named(file.read_text())
     else:
         return None
-    try:
-        return str(yaml.safe_load(text)["outs"][0]["md5"])
-    except (yaml.YAMLError, LookupError, TypeError):
+    if md5 is None:
         raise OrbitforgeError(
             f"{file} is no pointer that DVC wrote{f' in {revision}' if revision else ''}; bring it back with "
             "`git checkout -- data.dvc`"
-        ) from None
+        )
+    return md5
+
+
+def _named(text: str) -> str | None:
+    """The hash in the text of a `data.dvc`."""
+    try:
+        return str(yaml.safe_load(text)["outs"][0]["md5"])
+    except (yaml.YAMLError, LookupError, TypeError):
+        return None
+
+
+@contextmanager
+def _publishing() -> Iterator[None]:
+    """One process at a time. DVC writes `data.dvc` and its own list of locks in place: killed, or on a full disk, it
+    leaves half a file, which nobody could read any more. Here the one comes back as it was, the other goes."""
+    file, before = paths.root() / "data.dvc", paths.work() / "data.dvc.before"
+    with locked(paths.work() / "publish.lock"), plain_errors(f"writing {file}"):
+        if file.is_file() and _named(file.read_text()) is None and before.is_file():
+            _write(file, before.read_text())
+        held = paths.root() / ".dvc" / "tmp" / "rwlock"
+        if held.is_file() and not _is_json(held.read_text(errors="replace")):
+            held.unlink()
+        if file.is_file() and _named(text := file.read_text()):
+            _write(before, text)
+        yield
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def listed(md5: str) -> dict[str, str] | None:

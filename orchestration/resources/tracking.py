@@ -7,15 +7,19 @@ import platform
 import re
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from json import JSONDecodeError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import dagster as dg
 
 from orchestration import paths
-from orchestration.errors import OrbitforgeError, plain_errors
+from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
+from orchestration.locks import locked
 from orchestration.telemetry import silence
 from orchestration.versions import environment
 
@@ -23,13 +27,71 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
+    from orchestration.resources.patient import PatientLogger
+
 VARIABLE = "MLFLOW_TRACKING_URI"
 ALIAS = "candidate"
 WEB = "http://127.0.0.1:5000"
 DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
 """Where `orbitforge ui` serves the local MLflow, and Dagster; a team names its own server for links to lead there."""
+BOUNDS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+"""How long a server may be silent (seconds) and how often it is asked again, unless the environment says otherwise.
+MLflow itself would go on for a quarter of an hour, each time."""
 _PATIENCE = 3.0  # seconds
 _BATCH = 1000  # metrics in one call, MLflow's limit
+_opened: set[Path] = set()
+_UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+
+Point = tuple[int, str, float]
+"""Step, name and value of a metric."""
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class TrackingError(OrbitforgeError):
+    """MLflow is away or answers what nobody understands. What was made is safe; the next run tells MLflow of it."""
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What MLflow's client raises for a server, a database or an answer that is not as it should be."""
+    from google.protobuf.json_format import ParseError
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, SQLAlchemyError, ParseError, OSError, JSONDecodeError)
+
+
+@contextmanager
+def told(uri: str, what: str) -> Iterator[None]:
+    """Raise TrackingError, in one line, for what `refusals` names: MLflow at `uri` does not `what`."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OrbitforgeError) or not isinstance(error, refusals()):
+            raise
+        words = in_plain_words(error) or " ".join(str(error).split())
+        shown = words if len(words) <= 300 else f"{words[:297]}..."
+        raise TrackingError(
+            f"MLflow at {uri} does not {what}: {shown}; see that it runs and is one, then run again: finished work is "
+            "kept and told to it"
+        ) from error
+
+
+def _told(what: str) -> Callable[[Method], Method]:
+    """For methods of Tracking that talk to MLflow."""
+
+    def wrap(method: Method) -> Method:
+        @wraps(method)
+        def wrapped(self: Tracking, *arguments: Any, **named: Any) -> Any:
+            with told(self.tracking_uri, what):
+                return method(self, *arguments, **named)
+
+        return cast("Method", wrapped)
+
+    return wrap
 
 
 class Tracking(dg.ConfigurableResource):
@@ -57,7 +119,7 @@ class Tracking(dg.ConfigurableResource):
             try:
                 socket.create_connection((address.hostname or "", port), timeout=_PATIENCE).close()
             except OSError as error:
-                raise OrbitforgeError(
+                raise TrackingError(
                     f"MLflow at {self.tracking_uri} cannot be reached ({error}); start it, or unset {VARIABLE} to "
                     "write into .mlflow/"
                 ) from None
@@ -66,6 +128,7 @@ class Tracking(dg.ConfigurableResource):
                 self.database.parent.mkdir(parents=True, exist_ok=True)
                 self.database.open("ab").close()
 
+    @_told("start a run")
     def start(
         self,
         name: str,
@@ -89,6 +152,8 @@ class Tracking(dg.ConfigurableResource):
             client.update_run(run_id, status="RUNNING")
             return run_id
         run = client.create_run(self._experiment(client, name), run_name=tags.get("dvc.asset", name))
+        if not run.info.run_id:  # what is no MLflow may answer any question with {}
+            raise JSONDecodeError("no run in the answer", "", 0)
         described = {**tags, **{f"system.{key}": value for key, value in _system().items()}}
         client.log_batch(
             run.info.run_id,
@@ -103,14 +168,16 @@ class Tracking(dg.ConfigurableResource):
         client.log_inputs(run.info.run_id, [DatasetInput(dataset._to_mlflow_entity()) for dataset in read])
         return run.info.run_id
 
-    def logger(self, run_id: str) -> Any:
-        """A Lightning logger that writes into the run."""
-        from lightning.pytorch.loggers import MLFlowLogger
+    @_told("start a run")
+    def logger(self, run_id: str, tell: Callable[[str], None] = print) -> PatientLogger:
+        """A Lightning logger that writes into the run, and goes on without MLflow where it is away; `tell` hears so."""
+        from orchestration.resources.patient import PatientLogger
 
         self.client()
-        return MLFlowLogger(tracking_uri=self.tracking_uri, run_id=run_id)
+        return PatientLogger(self.tracking_uri, run_id, refusals(), tell)
 
-    def log_curve(self, run_id: str, curve: Iterable[tuple[int, str, float]]) -> None:
+    @_told("take a curve")
+    def log_curve(self, run_id: str, curve: Iterable[Point]) -> None:
         """Log (step, name, value) as the metrics of a run."""
         from mlflow.entities import Metric
 
@@ -119,31 +186,53 @@ class Tracking(dg.ConfigurableResource):
         for start in range(0, len(points), _BATCH):
             client.log_batch(run_id, metrics=points[start : start + _BATCH])
 
+    @_told("take a curve")
+    def complete(self, run_id: str, curve: Iterable[Point]) -> None:
+        """End a run that MLflow was away from: what it lacks of the curve, and that it is over. Others stay as they
+        are."""
+        client = self.client()
+        if not _knows(client, run_id) or client.get_run(run_id).info.status == "FINISHED":
+            return
+        points = list(curve)
+        had = {
+            name: {metric.step for metric in client.get_metric_history(run_id, _metric_name(name))}
+            for name in {name for _, name, _ in points}
+        }
+        self.log_curve(run_id, [point for point in points if point[0] not in had[point[1]]])
+        self.finish(run_id)
+
+    @_told("take pictures")
     def log_pictures(self, run_id: str, folder: Path) -> None:
         """Show the pictures and tables of a folder, where there is one, beside the run."""
         if folder.is_dir():
             self.client().log_artifacts(run_id, str(folder), "preview")
 
+    @_told("say which versions it has")
     def known(self, name: str, md5: str) -> str | None:
         """The number of the version of model `name` with this DVC md5."""
         found = self._version(self.client(), name, md5)
         return str(found.version) if found else None
 
+    @_told("say where an alias points")
     def alias(self, name: str, alias: str) -> str | None:
         """The number of the version of model `name` that the alias points to."""
         from mlflow.exceptions import MlflowException
 
         try:
             return str(self.client().get_model_version_by_alias(name, alias).version)
-        except MlflowException:
-            return None
+        except MlflowException as error:
+            if error.error_code in _UNKNOWN:
+                return None
+            raise
 
+    @_told("end a run")
     def finish(self, run_id: str, *, failed: bool = False) -> None:
         self.client().set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def version_url(self, name: str, version: str) -> str:
         return f"{self._web}/#/models/{name}/versions/{version}"
 
+    @_told("show a run")
     def run_url(self, run_id: str) -> str | None:
         """None for a run that this MLflow does not know."""
         client = self.client()
@@ -155,10 +244,12 @@ class Tracking(dg.ConfigurableResource):
     def _web(self) -> str:
         return self.tracking_uri.rstrip("/") if self.tracking_uri.startswith("http") else WEB
 
+    @_told("register a model")
     def register(self, name: str, folder: Path, run_id: str | None, tags: Mapping[str, str]) -> str:
         """The number of the version of model `name` that holds `folder`, alias `candidate`.
 
-        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again.
+        `tags` must hold `dvc.md5`, which is the identity: a version that has it already is used again. One process
+        registers at a time: MLflow itself would take the same twice.
         """
         from mlflow.exceptions import MlflowException
 
@@ -168,7 +259,8 @@ class Tracking(dg.ConfigurableResource):
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
+        with locked(paths.work() / "mlflow.lock"):
+            version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
         client.set_registered_model_alias(name, ALIAS, version.version)
         described = _described(name, tags)
         client.update_model_version(name, version.version, described)
@@ -176,6 +268,7 @@ class Tracking(dg.ConfigurableResource):
             client.set_tag(run_id, "mlflow.note.content", described)
         return str(version.version)
 
+    @_told("take figures")
     def describe(self, name: str, md5: str, run_id: str | None, figures: Mapping[str, float]) -> None:
         """Write figures to the version of model `name` that has this DVC md5, as tags, and to the run, as metrics; what
         this MLflow does not know is left out."""
@@ -186,6 +279,7 @@ class Tracking(dg.ConfigurableResource):
         if run_id and _knows(client, run_id):
             self.log_curve(run_id, [(0, key, value) for key, value in figures.items()])
 
+    @_told("take a table")
     def log_table(self, run_id: str, text: str, name: str) -> None:
         """Show a Markdown table beside the run, in the place of an older one of that name."""
         client = self.client()
@@ -236,6 +330,8 @@ class Tracking(dg.ConfigurableResource):
     def client(self) -> MlflowClient:
         """Raises as `check` does."""
         silence()
+        for variable, bound in BOUNDS.items():
+            os.environ.setdefault(variable, bound)
         self.check()
         import logging
 
@@ -244,7 +340,12 @@ class Tracking(dg.ConfigurableResource):
         for chatty in ("alembic", "mlflow.store.db.utils"):  # they tell each of their migrations
             logging.getLogger(chatty).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
-        return mlflow.MlflowClient(self.tracking_uri)
+        client = mlflow.MlflowClient(self.tracking_uri)
+        if self.is_local and self.database not in _opened:
+            with locked(paths.work() / "mlflow.lock"):  # the first makes the tables, and two that do so at once fail
+                client.search_experiments(max_results=1)
+            _opened.add(self.database)
+        return client
 
 
 def _described(name: str, tags: Mapping[str, str]) -> str:
@@ -262,8 +363,10 @@ def _knows(client: MlflowClient, run_id: str) -> bool:
 
     try:
         return client.get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException:
-        return False
+    except MlflowException as error:
+        if error.error_code in _UNKNOWN:
+            return False
+        raise  # it may well know it, and only does not answer
 
 
 def _metric_name(name: str) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -188,8 +189,9 @@ def test_mlflow_is_told_what_it_lacks(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("orchestration.resources.tracking.Tracking.register", register)
     monkeypatch.setattr("orchestration.resources.tracking.Tracking.start", lambda *_, **__: "run")
-    monkeypatch.setattr("orchestration.resources.tracking.Tracking.logger", lambda *_: None)
+    monkeypatch.setattr("orchestration.resources.tracking.Tracking.logger", lambda *_: SimpleNamespace(left=[]))
     monkeypatch.setattr("orchestration.resources.tracking.Tracking.finish", lambda *_, **__: None)
+    monkeypatch.setattr("orchestration.resources.tracking.Tracking.complete", lambda *_: None)
     monkeypatch.setattr("toy.makes.model", lambda work: (work.output / "weights").write_text("w"))
     world.make("model")
     told = Ledger().read().filter(pl.col("kind") == PUBLISHED).to_dicts()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from orchestration.tasks import name_of
 if TYPE_CHECKING:
     import dagster as dg
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 RESTORE = "`orbitforge restore` tells it again what the ledger knows"
 GONE = "somebody removed the row or forged the tag: look at data.dvc's history in git"
@@ -36,7 +36,7 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
     published = current.published(SERVICE)
     if not published:
         return
-    from orchestration.resources.tracking import Tracking
+    from orchestration.resources.tracking import Tracking, told
 
     tracking = Tracking()
     if tracking.is_local and not tracking.database.is_file():
@@ -46,7 +46,9 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
     client = tracking.client()
     known: dict[str, str] = {}
     held: dict[str, str] = {}
-    for version in client.search_model_versions():
+    with told(tracking.tracking_uri, "say which versions it has"):
+        versions = client.search_model_versions()
+    for version in versions:
         name = f"MLflow models:/{version.name}/{version.version}"
         row_id = version.tags.get("ledger.row")
         if row_id is None:
@@ -74,12 +76,14 @@ def mlflow_findings(current: Current) -> Iterator[Finding]:
             yield Finding(
                 MLFLOW, reference, f"is not in MLflow, row {row_id} was registered as it", RESTORE, broken=False
             )
-    yield from _aliases(current, client, known)
+    with told(tracking.tracking_uri, "say which models it has"):
+        models = client.search_registered_models()
+    yield from _aliases(current, models, known)
 
 
-def _aliases(current: Current, client: MlflowClient, known: Mapping[str, str]) -> Iterator[Finding]:
+def _aliases(current: Current, models: Iterable[RegisteredModel], known: Mapping[str, str]) -> Iterator[Finding]:
     """An alias that people were promised points to what was promoted."""
-    aliases = {model.name: model.aliases for model in client.search_registered_models()}
+    aliases = {model.name: model.aliases for model in models}
     for (preset, asset, alias), row_id in promoted(current).items():
         name = f"{preset}-{asset}"
         version = aliases.get(name, {}).get(alias)

@@ -1,0 +1,79 @@
+"""Eight processes on one store: nothing is lost, nothing is there twice, nobody waits for ever."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from orchestration.lineage.ledger import MADE, PUBLISHED, Ledger
+from orchestration.locks import holder
+from orchestration.resources import store
+from tests.survival.toys import Toys
+
+SERIAL = {name: f"{n // 2:03}" for n, name in enumerate(("ape", "bee", "cow", "doe", "elk", "fox", "gnu", "hen"))}
+TEXTS = {f"prompt {n}": f"{n // 2:03}" for n in range(8)}
+
+
+@pytest.fixture
+def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
+    return grown(tmp_path / "project", monkeypatch)
+
+
+def grown(root: Path, monkeypatch: pytest.MonkeyPatch) -> Toys:
+    root.mkdir()
+    toys = Toys(root, monkeypatch)
+    toys.world.objects(SERIAL)
+    toys.world.prompts(TEXTS)
+    return toys
+
+
+def whole(toys: Toys) -> None:
+    """Every row is there once, and everybody says what the ledger says."""
+    rows = Ledger().read()
+    made = rows.filter(pl.col("kind") == MADE)
+    assert Counter(made["folder"]) == Counter(made["folder"].unique()), "made twice"
+    parquets = [pl.read_parquet(file, columns=["id"])["id"].to_list() for file in Ledger().files()]
+    assert len({id_ for ids in parquets for id_ in ids}) == rows.height
+    recorded = store.recorded()
+    for row in made.iter_rows(named=True):
+        for file in row["files"]:
+            assert recorded[f"{row['folder']}/{file['path']}"] == file["md5"]
+    here = {f"ledger/{file.name}" for file in Ledger().files()}
+    assert here == {path for path in recorded if path.startswith("ledger/")}
+    published = rows.filter(pl.col("kind") == PUBLISHED)
+    assert published["reference"].to_list() == ["models:/toy-model/1"]
+    with sqlite3.connect(toys.root / ".mlflow" / "mlflow.db") as mlflow:
+        assert mlflow.execute("select name, version from model_versions").fetchall() == [("toy-model", 1)]
+        assert mlflow.execute("select status from runs").fetchall() == [("FINISHED",)]
+    assert toys.leftovers() == []
+    assert [lock for lock in toys.root.glob(".work/**/*lock") if holder(lock, shared=True)] == []
+    audited = toys.call("audit")
+    assert audited.code == 0, audited.text
+    again = toys.call("run")
+    assert "nothing is stale" in again.text, again.text
+    assert "put right" not in again.text, again.text
+
+
+def test_eight_commands_on_one_store(toys: Toys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    commands = [
+        *[toys.start("run") for _ in range(3)],
+        toys.start("run", "--select", "views"),
+        toys.start("run", "--select", "views or manifest"),
+        *[toys.start(name) for name in ("status", "audit")],
+        toys.start("gc"),
+    ]
+    for command in commands:
+        told = command.end()
+        refused = "must wait" in told.error or "audit" in command.words
+        assert told.code == 0 or refused, f"{command.words}: {told.text}"
+        assert "Traceback" not in told.text, f"{command.words}: {told.text}"
+    calls = Counter(toys.world.calls())
+    assert calls["model None"] == 1  # what takes hours is made by one, and the others wait for it
+    whole(toys)
+    serial = grown(tmp_path / "serial", monkeypatch)
+    assert serial.call("run").code == 0
+    assert serial.made() == Toys.made(toys)

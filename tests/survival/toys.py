@@ -1,0 +1,208 @@
+"""The toy pipeline behind the real command: `orbitforge` of a project whose stages take no time, in real processes.
+
+They are forked from one that has imported what the command needs; a command then takes a second, not ten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from orchestration.lineage.ledger import MADE, Ledger
+from orchestration.pipeline import Pipeline
+from orchestration.presets.schema import Preset
+from orchestration.steps import Source, Step
+from tests.orchestration.world import CLIPS, MANIFEST, MODEL, VIEWS, World, build, make_of
+
+START = multiprocessing.get_context("forkserver")
+START.set_forkserver_preload(["tests.survival.preloaded"])
+STEPS = tuple(replace(step, group=f"{step.name}_") for step in (VIEWS, MANIFEST, MODEL, CLIPS))
+Before = Callable[[Path], object]
+EMPTY: Mapping[str, str] = {}
+LONG = 300.0
+"""Seconds after which a command hangs."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a command ended, and what it said."""
+
+    code: int | None
+    text: str
+
+    @property
+    def error(self) -> str:
+        """The line of the error; "" for none."""
+        return next((line for line in self.text.splitlines() if line.startswith("error: ")), "")
+
+
+class Toys:
+    """A project on the disk and its command."""
+
+    def __init__(self, root: Path, patch: pytest.MonkeyPatch, *, payload: int = 0) -> None:
+        """`payload` is the size of a mesh, and so of a view, in bytes."""
+        self.root = root
+        self.world: World = build(root, patch, model=MODEL)
+        (root / "toy.yaml").touch()
+        (root / "workspace.yaml").touch()
+        patch.setenv("ORBITFORGE_PRESET", str(root / "toy.yaml"))
+        if payload:
+            fatten(self.world, payload)
+        self._count = 0
+
+    def start(self, *arguments: str, before: Before | None = None, environment: Mapping[str, str] = EMPTY) -> Command:
+        """`before` is called in the process, with the root, before the command."""
+        self._count += 1
+        said = self.root.parent / f"{self.root.name}-said-{self._count}.txt"
+        process = START.Process(target=_orbitforge, args=(self.root, arguments, said, before, dict(environment)))
+        process.start()
+        return Command(process, said, arguments)
+
+    def call(self, *arguments: str, before: Before | None = None, environment: Mapping[str, str] = EMPTY) -> Told:
+        return self.start(*arguments, before=before, environment=environment).end()
+
+    def made(self) -> dict[str, str]:
+        """Folder -> version of its newest row."""
+        rows = Ledger(self.root / "data" / "ledger").read().filter(pl.col("kind") == MADE).sort("ended", "id")
+        return dict(rows.select("folder", "version").iter_rows())
+
+    def leftovers(self) -> list[str]:
+        """Files that only a process that works may have."""
+        return [
+            path.relative_to(self.root).as_posix()
+            for path in (*self.root.glob("data/**/*.tmp"), *self.root.glob(".work/**/*.tmp"), *self._cache_leftovers())
+        ]
+
+    def _cache_leftovers(self) -> Iterator[Path]:
+        return (self.root / ".dvc" / "cache").rglob("*.tmp")
+
+
+@dataclass(frozen=True)
+class Command:
+    process: BaseProcess
+    said: Path
+    words: tuple[str, ...]
+
+    def end(self, seconds: float = LONG) -> Told:
+        self.process.join(seconds)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+            return Told(None, f"hangs; {self.said.read_text()}")
+        return Told(self.process.exitcode, self.said.read_text())
+
+
+def fatten(world: World, payload: int) -> None:
+    """Make each mesh `payload` bytes of noise, which no file system can make smaller."""
+    table = world.data / "source" / "objects.parquet"
+    rows = pl.read_parquet(table).to_dicts()
+    for row in rows:
+        text = hashlib.shake_128(row["id"].encode()).hexdigest(payload // 2)
+        (world.data / "source" / row["file"]).write_text(text)
+        row["md5"] = hashlib.md5(text.encode()).hexdigest()
+    pl.DataFrame(rows).write_parquet(table)
+    world.prompts({"red": "000", "blue": "001"})
+
+
+def _orbitforge(
+    root: Path,
+    arguments: tuple[str, ...],
+    said: Path,
+    before: Before | None,
+    environment: dict[str, str],
+) -> None:
+    descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    os.environ |= {
+        "ORBITFORGE_ROOT": str(root),
+        "ORBITFORGE_PRESET": str(root / "toy.yaml"),
+        "ORBITFORGE_WORKERS": "1",
+        "COLUMNS": "400",
+        **environment,
+    }
+    os.chdir(root)
+    sys.path.insert(0, str(root / "src"))
+    sys.dont_write_bytecode = True
+    try:
+        if before:
+            before(root)
+        _command(arguments)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(bool(end.code))
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _command(arguments: tuple[str, ...]) -> None:
+    from orchestration import pipeline
+    from orchestration.cli import run
+    from orchestration.cli.main import app
+
+    toys = Pipeline(Preset.model_validate({"name": "toy"}), STEPS)
+    pipeline.current = lambda: toys
+    pipeline.sources_only = lambda: toys
+    run.fetch_sample = lambda console: None
+    sys.modules["orchestration.definitions"] = SimpleNamespace(defs=definitions(toys))  # pyright: ignore
+    app(list(arguments))
+
+
+def definitions(toys: Pipeline) -> dg.Definitions:
+    """The toys as assets and jobs, as the real ones are declared."""
+    from orchestration.artifacts import materialise
+    from orchestration.observe import partition_set
+
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    partitions = {
+        table: dg.DynamicPartitionsDefinition(name=partition_set(toys.preset, table))
+        for table in ("objects", "prompts")
+    }
+
+    def asset(step: Step) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=step.name,
+            group_name=step.group,
+            deps=list(step.reads),
+            partitions_def=partitions[step.shards] if step.shards else None,
+            backfill_policy=dg.BackfillPolicy.single_run() if step.shards else None,
+        )
+        def made(context) -> Iterator[Any]:
+            yield from materialise(context, step, make_of(step.name), pipeline=toys)
+
+        return made
+
+    def source(found: Source) -> dg.AssetSpec:
+        return dg.AssetSpec(found.name, partitions_def=partitions[found.table] if found.table else None)
+
+    jobs = [
+        dg.define_asset_job(
+            step.group, selection=dg.AssetSelection.groups(step.group), executor_def=dg.in_process_executor
+        )
+        for step in toys.steps
+    ]
+    return dg.Definitions(
+        assets=[*map(asset, toys.steps), *(source(found) for found in toys.sources)],
+        jobs=jobs,
+        executor=dg.in_process_executor,
+    )
