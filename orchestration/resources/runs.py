@@ -7,7 +7,7 @@ import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import psutil
+from orchestration.processes import born, lives
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -20,8 +20,8 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
 
     A process id is used again after a while; with the time at which the process began it is unique.
     """
-    process = psutil.Process(pid or os.getpid())
-    return {HOST: platform.node(), PID: str(process.pid), BORN: f"{process.create_time():.2f}"}
+    pid = pid or os.getpid()
+    return {HOST: platform.node(), PID: str(pid), BORN: born(pid) or ""}
 
 
 def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -43,8 +43,4 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 def _is_dead(tags: Mapping[str, str]) -> bool:
     if tags.get(HOST) != platform.node() or PID not in tags:
         return False
-    try:
-        process = psutil.Process(int(tags[PID]))
-        return f"{process.create_time():.2f}" != tags.get(BORN) or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return not lives(int(tags[PID]), tags.get(BORN))
