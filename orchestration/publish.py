@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
+AT_MOST = 0.05
+"""Share of the time that batches may take: DVC lists all of an asset for each, so that among many shards they grow."""
 
 NO_EVENT_OF_ITS_OWN: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """Metadata for the result of an asset that has told its events itself.
@@ -50,17 +52,21 @@ class Publisher:
     def __init__(self) -> None:
         self._placed: dict[Path, tuple[File, ...]] = {}
         self._since = time.monotonic()
+        self._took = 0.0  # the last batch, in seconds
 
     def add(self, row: Row) -> None:
         self._placed[paths.data() / row.folder] = row.files
-        if len(self._placed) >= SHARDS or time.monotonic() - self._since > SECONDS:
+        waited = time.monotonic() - self._since
+        if (len(self._placed) >= SHARDS or waited > SECONDS) and self._took <= AT_MOST * waited:
             self.flush()
 
     def flush(self) -> None:
+        began = time.monotonic()
         if self._placed:
             Ledger().compact()  # DVC would carry a file for each row
             store.publish(self._placed, also=[paths.ledger()])
         self._placed, self._since = {}, time.monotonic()
+        self._took = self._since - began
 
     def __enter__(self) -> Publisher:
         return self
