@@ -70,6 +70,7 @@ def materialise(
     current, git = Current(pipeline), git_state()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
+    fresh: list[Row] = []
 
     def code_of(row: Row) -> str:
         return current.accepted.first(row.asset, row.code, row.config_hash)
@@ -87,10 +88,12 @@ def materialise(
                 failures[shard] = error
                 continue
             if row:
-                context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
-                if not publish.knows(context.instance, row):
-                    yield publish.event(row, pointers, code=code_of(row))
+                fresh.append(row)
         current.write_seen()
+        if fresh:
+            context.log.info(_fresh(step, fresh))
+        for row in publish.unknown(context.instance, step.name, fresh):
+            yield publish.event(row, pointers, code=code_of(row))
         watch.now("", len(asked), len(asked) - len(tasks) - len(failures))
         for task, done in _perform_all(context, tasks, tracking, pipeline.preset, watch):
             if isinstance(done, Exception):
@@ -109,6 +112,13 @@ def materialise(
     if failures:
         raise _summary(step, failures)
     yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
+
+
+def _fresh(step: Step, rows: Sequence[Row]) -> str:
+    """One line, however many: a run over thousands of shards may find all but a few of them made."""
+    if len(rows) > 1:
+        return f"{len(rows):,} shards of {step.name} are fresh"
+    return f"{name_of(step.name, rows[0].shard)} is fresh: {rows[0].version}"
 
 
 def _refuse_early(step: Step, tracking: Tracking | None) -> None:

@@ -1,7 +1,7 @@
 """How far a step is: shards done of all, its rate and the time left, for terminals, logs and `orbitforge status`.
 
 While a step runs, a thread of its own says the same to other processes every few seconds, whether the stage reports or
-not: `.work/<asset>/running-<preset>.<host>.<pid>.json`, the heartbeat. What a killed process left there is told as gone.
+not: `.work/<asset>/running-<preset>.<host>.<pid>.json`, the heartbeat. What a killed process left is told as gone.
 """
 
 from __future__ import annotations

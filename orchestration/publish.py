@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -175,12 +175,12 @@ def pointers(instance: dg.DagsterInstance, pipeline: Pipeline, step: Step) -> di
     return newest
 
 
-def knows(instance: dg.DagsterInstance, row: Row) -> bool:
-    """Whether the newest event of the artifact is the one of `row`."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(row.asset), asset_partitions=[row.shard] if row.shard else None)
-    records = instance.fetch_materializations(wanted, limit=1).records
-    made = records[0].asset_materialization if records else None
-    return made is not None and (made.tags or {}).get(ROW_TAG) == row.id
+def unknown(instance: dg.DagsterInstance, asset: str, rows: Sequence[Row]) -> list[Row]:
+    """Those of `rows`, of one asset, that are not what the newest event of their artifact tells of."""
+    if not rows:
+        return []
+    told = known_tags(instance, asset, [row.shard for row in rows if row.shard])
+    return [row for row in rows if told.get(row.shard, {}).get(ROW_TAG) != row.id]
 
 
 def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
@@ -194,10 +194,14 @@ def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None,
     return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
 
 
-def known_tags(instance: dg.DagsterInstance, asset: str) -> dict[str | None, Mapping[str, str]]:
-    """Shard -> all tags of the newest event that Dagster holds. It indexes no other tag than the data version."""
+def known_tags(
+    instance: dg.DagsterInstance, asset: str, shards: Sequence[str] = ()
+) -> dict[str | None, Mapping[str, str]]:
+    """Shard -> all tags of the newest event that Dagster holds, of `shards` at least. It indexes no other tag than the
+    data version."""
     key, made = dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION
-    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
+    some = set(shards) if 0 < len(shards) <= _READ else None
+    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made, some).values())
     if not newest:
         newest = [record.storage_id for record in instance.fetch_materializations(key, limit=1).records]
     found: dict[str | None, Mapping[str, str]] = {}
