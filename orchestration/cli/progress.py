@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from orchestration.progress import BEAT, words
+from orchestration.progress import BEAT, duration, words
+
+
+class Report(Protocol):
+    """Takes what a stage reports, or nothing: that work has begun."""
+
+    def __call__(self, event: dict[str, Any] | None = None) -> None: ...
+
 
 BESIDES = 48
 """Columns that all but the note take."""
@@ -22,10 +30,11 @@ class Bars:
 
     One bar for each asset, however many shards it has: {"progress": ...} says how far it is, how fast and until when;
     without it, a report with `step` and `of` says how far its shard is. The report's other numbers, or its message,
-    stand beside the bar. What is no terminal gets a line for what takes longer than a beat, and one each beat.
+    stand beside the bar. What is no terminal gets a line each beat of what takes longer than one, whether it reports
+    or not.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
         self.progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=20)),
             BarColumn(bar_width=12, table_column=Column(min_width=12)),
@@ -33,6 +42,7 @@ class Bars:
             TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
             TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
             console=console,
+            transient=transient,
         )
         self._lines = not console.is_terminal
         self._width = max(20, console.width - BESIDES)
@@ -40,15 +50,20 @@ class Bars:
         self._notes: dict[str, str] = {}
         self._done: dict[str, dict[str | None, float]] = {}
         self._began: dict[str, float] = {}
-        self._said: dict[str, float] = {}
+        self._said = ("", 0.0)  # the last line: of what, and when
+        self._line = ""
         self._lock = threading.RLock()
+        self._stop = threading.Event()
 
     def __enter__(self) -> Bars:
-        if not self._lines:
+        if self._lines:
+            threading.Thread(target=self._beats, daemon=True).start()
+        else:
             self.progress.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop.set()
         if kind is None:
             self._finish(self._tasks)
         if not self._lines:
@@ -58,16 +73,18 @@ class Bars:
         with self._lock:
             self._hear(asset, shard, event)
 
-    def of(self, doing: str) -> Callable[[dict[str, Any]], None]:
-        """A report function for work that makes no asset: `bars.of("reconciling")({"step": 1, "of": 9})`."""
-        return lambda event: self.hear(doing, None, event)
+    def of(self, doing: str) -> Report:
+        """For work that makes no asset: `bars.of("reconciling")({"step": 1, "of": 9})`, or nothing at all for a single
+        long one, `bars.of("drawing")()`."""
+        return lambda event=None: self.hear(doing, None, event or {})
 
     def _hear(self, asset: str, shard: str | None, event: dict[str, Any]) -> None:
         if asset not in self._tasks:
             self._finish(self._tasks)  # one asset at a time: what spoke before is done
             self._tasks[asset] = self.progress.add_task(asset, total=1.0, note="")
             self._done[asset], self._notes[asset] = {}, ""
-            self._began[asset] = self._said[asset] = time.monotonic()
+            self._began[asset] = time.monotonic()
+            self._said = asset, self._began[asset]
         if told := event.get("progress"):
             self._done.pop(asset, None)
             text = "  ".join(filter(None, (words(told), self._notes[asset])))
@@ -79,15 +96,28 @@ class Bars:
         self._notes[asset] = where + _note(event)
         done = self._done.get(asset)
         share = sum(done.values()) / len(done) if done else None
-        line = words({"shards": None, "failed": 0, "rate": None, "share": share, "left": self._left(asset, share)})
-        self._show(asset, share, self._notes[asset], line if done else "")
+        left = self._left(asset, share)
+        ending = f"{share:.0%}, {duration(left)} left" if share and left is not None else ""
+        self._show(asset, share, "  ".join(filter(None, (ending, self._notes[asset]))), ending or self._notes[asset])
 
     def _show(self, asset: str, share: float | None, note: str, line: str) -> None:
-        if not self._lines:
+        if self._lines:
+            self._line = line
+            self._say(asset)
+        else:
             self.progress.update(self._tasks[asset], completed=share, note=note[: self._width])
-        elif line and time.monotonic() - self._said[asset] >= BEAT:
-            self._said[asset] = time.monotonic()
-            self.progress.console.print(f"{asset}: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    def _say(self, asset: str) -> None:
+        if asset == self._said[0] and time.monotonic() - self._said[1] >= BEAT:
+            self._said = asset, time.monotonic()
+            so_far = f"{duration(time.monotonic() - self._began[asset])} so far"
+            line = f"{asset}: {', '.join(filter(None, (self._line, so_far)))}"
+            self.progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _beats(self) -> None:
+        while not self._stop.wait(BEAT):
+            with self._lock:
+                self._say(self._said[0])
 
     def _left(self, asset: str, share: float | None) -> float | None:
         return (time.monotonic() - self._began[asset]) / share * (1 - share) if share else None
@@ -95,6 +125,15 @@ class Bars:
     def _finish(self, assets: Iterable[str]) -> None:
         for asset in assets:
             self.progress.update(self._tasks[asset], completed=1.0)
+
+
+@contextmanager
+def working(console: Console, doing: str) -> Iterator[Report]:
+    """A bar that goes when the work is over, for what takes seconds or, with other models, minutes."""
+    with Bars(console, transient=True) as bars:
+        tell = bars.of(doing)
+        tell()
+        yield tell
 
 
 def _note(event: dict[str, Any]) -> str:

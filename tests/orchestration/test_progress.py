@@ -223,10 +223,21 @@ def test_without_a_terminal_there_is_a_line_each_beat(monkeypatch: pytest.Monkey
         bars.hear("short", None, {"step": 1, "of": 1})
     lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
     assert lines == [
-        *["clips: 3 of 10 shards, 3.4 clips/s, 5 min left"] * 3,
-        "reconciling: 11%, 81 s left",
-        "reconciling: 21%, 75 s left",
+        *(f"clips: 3 of 10 shards, 3.4 clips/s, 5 min left, {seconds} s so far" for seconds in (10, 20, 30)),
+        "reconciling: 11%, 81 s left, 10 s so far",
+        "reconciling: 21%, 75 s left, 20 s so far",
     ]
+
+
+def test_without_a_terminal_what_says_nothing_is_told_of_as_well(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bars_module, "BEAT", 0.1)
+    console = Console(file=io.StringIO(), width=80)
+    with Bars(console) as bars:
+        bars.of("chair.png")()
+        time.sleep(0.35)  # as in one long call of a library
+    lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    assert lines
+    assert set(lines) == {"chair.png: 0 s so far"}
 
 
 def test_the_engine_is_the_presets_and_the_environment_has_the_last_word(monkeypatch: pytest.MonkeyPatch):
