@@ -41,7 +41,7 @@ Listener = Callable[[str, str | None, dict[str, Any]], None]
 
 LISTENERS: list[Listener] = []
 """Called in the main process with (asset, shard, event) for every report of a stage, and with {"progress":
-Progress.as_json()} after it: progress bars hang here."""
+Progress.as_json()} after it and, from another thread, every few seconds: progress bars hang here."""
 
 WORKERS, ENGINE = "ORBITFORGE_WORKERS", "ORBITFORGE_ENGINE"
 """How many shards are made at once, and where ("local", "ray"), instead of what the preset says. Changes no bytes."""
@@ -75,14 +75,19 @@ def materialise(
     current, git, recorded = Current(pipeline), git_state(), store.recorded()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
+    fresh: list[Row] = []
 
     def code_of(row: Row) -> str:
         return current.accepted.first(row.asset, row.code, row.config_hash)
 
     failures: dict[Shard, Exception] = {}
-    with working(), publish.Publisher() as publisher:
+    with (
+        working(),
+        watching(step, pipeline.preset.name, context.log) as watch,
+        publish.Publisher() as publisher,
+    ):
         asked = _asked(context, step, pipeline)
-        for shard in asked:
+        for shard in watch.over(asked, "planning"):
             try:
                 wanted = current.wanted(step, shard)
                 row = _put_back(current, wanted, publisher, recorded)
@@ -92,11 +97,13 @@ def materialise(
                 failures[shard] = error
                 continue
             if row:
-                context.log.info(f"{name_of(step.name, shard)} is fresh: {row.version}")
-                if not publish.knows(context.instance, row):
-                    yield publish.event(row, pointers, code=code_of(row))
+                fresh.append(row)
         current.write_seen()
-        watch = Progress(step, pipeline.preset.name, len(asked), len(asked) - len(tasks) - len(failures))
+        if fresh:
+            context.log.info(_fresh(step, fresh))
+        for row in publish.unknown(context.instance, step.name, fresh):
+            yield publish.event(row, pointers, code=code_of(row))
+        watch.now("", len(asked), len(asked) - len(tasks) - len(failures))
         for task, done in _perform_all(context, tasks, tracking, pipeline.preset, watch):
             if isinstance(done, Exception):
                 failures[task.shard] = done
@@ -113,11 +120,19 @@ def materialise(
                 task.scratch.remove()
             else:
                 context.log.info(f"{task.name} was made by {row.host or 'another process'} meanwhile")
-                if not publish.knows(context.instance, row):
-                    yield publish.event(row, pointers, code=code_of(row))
+                for unknown in publish.unknown(context.instance, step.name, [row]):
+                    yield publish.event(unknown, pointers, code=code_of(unknown))
+        watch.now("recording in data.dvc")
     if failures:
         raise _summary(step, failures)
     yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
+
+
+def _fresh(step: Step, rows: Sequence[Row]) -> str:
+    """One line, however many: a run over thousands of shards may find all but a few of them made."""
+    if len(rows) > 1:
+        return f"{len(rows):,} shards of {step.name} are fresh"
+    return f"{name_of(step.name, rows[0].shard)} is fresh: {rows[0].version}"
 
 
 def _refuse_early(step: Step, tracking: Tracking | None) -> None:
@@ -166,8 +181,6 @@ def _perform_all(
         for listener in LISTENERS:
             listener(task.asset, task.shard, event)
             listener(task.asset, task.shard, {"progress": watch.as_json()})
-        if watch.due():
-            context.log.info(f"{task.asset}: {watch.words()}")
 
     def report(task: Task, event: dict[str, Any]) -> None:
         if message := event.get("message"):
@@ -177,11 +190,21 @@ def _perform_all(
 
     function = partial(train, tracking=tracking, dagster_run=context.run_id) if tracking else perform
     engine = engine_of(watch.step, preset.engine)
-    with watch:
-        for task, done in map_shards(function, tasks, engine, models=watch.step.models, report=report):
-            watch.finish(task.shard, failed=isinstance(done, Exception))
-            tell(task, {})
-            yield task, done
+    for task, done in map_shards(function, tasks, engine, models=watch.step.models, report=report):
+        watch.finish(task.shard, failed=isinstance(done, Exception))
+        tell(task, {})
+        yield task, done
+
+
+def watching(step: Step, preset: str, log: Any) -> Progress:
+    """Progress that is told in Dagster's log and to the listeners every few seconds, from the thread of its heart."""
+
+    def told(watch: Progress) -> None:
+        log.info(f"{step.name}: {watch.words()}")
+        for listener in LISTENERS:
+            listener(step.name, None, {"progress": watch.as_json()})
+
+    return Progress(step, preset, told=told)
 
 
 def engine_of(step: Step, engine: EngineConfig) -> EngineConfig:

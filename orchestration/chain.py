@@ -20,7 +20,8 @@ from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
 from orchestration.resources.runs import run_tags
-from orchestration.steps import Step
+from orchestration.steps import Report, Step
+from orchestration.telling import planned_together
 
 if TYPE_CHECKING:
     from dagster._utils.error import SerializableErrorInfo
@@ -110,14 +111,16 @@ def run_chain(
     job: str = "chain",
     tags: dict[str, str] | None = None,
     announce: Callable[[Part, str], None] = lambda part, run_id: None,
+    report: Report = lambda event: None,
     **choice: Any,
 ) -> list[Part]:
-    """Run what `plan(..., **choice)` names, group by group, and return what ran.
+    """Run what `plan(..., **choice)` names, group by group, and return what ran. `report` hears how many sources
+    Dagster was told of.
 
     Staleness is asked again before each group: what a new version did not change stays fresh. Raises StepError at
     the first group in which a step failed, after its independent steps have run, and StoppedError where it was ended.
     """
-    observe_sources(instance, pipeline)
+    observe_sources(instance, pipeline, report)
     done: list[Part] = []
     for group in groups(pipeline, job):
         for part in plan(pipeline, status(pipeline), job=job, **choice):
@@ -139,14 +142,15 @@ def _run(
     span = {RANGE_START: part.shards[0], RANGE_END: part.shards[-1]} if part.shards else {}
     run_id = str(uuid4())
     announce(part, run_id)
-    result = definitions.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        run_id=run_id,
-        asset_selection=[dg.AssetKey(asset) for asset in part.assets],
-        tags={**tags, **run_tags(), **span, **NO_RETRY},
-        run_config=QUIET,
-        raise_on_error=False,
-    )
+    with planned_together(instance):
+        result = definitions.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            asset_selection=[dg.AssetKey(asset) for asset in part.assets],
+            tags={**tags, **run_tags(), **span, **NO_RETRY},
+            run_config=QUIET,
+            raise_on_error=False,
+        )
     for event in result.all_events:
         if event.is_step_failure and (error := event.step_failure_data.error):
             raise _explained(event.step_key or part.group, error)

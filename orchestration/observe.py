@@ -6,7 +6,7 @@ import dagster as dg
 
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
-from orchestration.steps import Source
+from orchestration.steps import Report, Source
 from orchestration.telling import tell, telling
 
 DATA_VERSION = "dagster/data_version"
@@ -17,12 +17,13 @@ def partition_set(preset: Preset, table: str) -> str:
     return f"{preset.name}-{table}"
 
 
-def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline) -> None:
-    """Register new shards and report every source version that Dagster does not know yet."""
+def observe_sources(instance: dg.DagsterInstance, pipeline: Pipeline, report: Report = lambda event: None) -> None:
+    """Register new shards and report every source version that Dagster does not know yet; `report` hears how many."""
     with telling():
         for name, shards in new_shards(instance, pipeline).items():
             instance.add_dynamic_partitions(name, shards)
-        tell(instance, new_versions(instance, pipeline))
+        new = new_versions(instance, pipeline)
+        tell(instance, new, lambda count: report({"step": count, "of": len(new)}))
 
 
 def new_shards(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, list[str]]:

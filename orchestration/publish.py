@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ CURVE = "training.parquet"
 _READ = 500  # events at once; SQLite takes so many variables in a query
 SHARDS, SECONDS = 100, 60.0
 """A batch for DVC is full after so many artifacts, or after so long."""
+AT_MOST = 0.05
+"""Share of the time that batches may take: DVC lists all of an asset for each, so that among many shards they grow."""
 
 NO_EVENT_OF_ITS_OWN: Mapping[str, Any] = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 """Metadata for the result of an asset that has told its events itself.
@@ -52,17 +54,21 @@ class Publisher:
     def __init__(self) -> None:
         self._placed: dict[Path, tuple[File, ...]] = {}
         self._since = time.monotonic()
+        self._took = 0.0  # the last batch, in seconds
 
     def add(self, row: Row) -> None:
         self._placed[paths.data() / row.folder] = row.files
-        if len(self._placed) >= SHARDS or time.monotonic() - self._since > SECONDS:
+        waited = time.monotonic() - self._since
+        if (len(self._placed) >= SHARDS or waited > SECONDS) and self._took <= AT_MOST * waited:
             self.flush()
 
     def flush(self) -> None:
+        began = time.monotonic()
         if self._placed:
             Ledger().compact()  # DVC would carry a file for each row
             store.publish(self._placed, also=[paths.ledger()])
         self._placed, self._since = {}, time.monotonic()
+        self._took = self._since - began
 
     def __enter__(self) -> Publisher:
         return self
@@ -181,12 +187,12 @@ def pointers(instance: dg.DagsterInstance, pipeline: Pipeline, step: Step) -> di
     return newest
 
 
-def knows(instance: dg.DagsterInstance, row: Row) -> bool:
-    """Whether the newest event of the artifact is the one of `row`."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(row.asset), asset_partitions=[row.shard] if row.shard else None)
-    records = instance.fetch_materializations(wanted, limit=1).records
-    made = records[0].asset_materialization if records else None
-    return made is not None and (made.tags or {}).get(ROW_TAG) == row.id
+def unknown(instance: dg.DagsterInstance, asset: str, rows: Sequence[Row]) -> list[Row]:
+    """Those of `rows`, of one asset, that are not what the newest event of their artifact tells of."""
+    if not rows:
+        return []
+    told = known_tags(instance, asset, [row.shard for row in rows if row.shard])
+    return [row for row in rows if told.get(row.shard, {}).get(ROW_TAG) != row.id]
 
 
 def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None, str]:
@@ -200,10 +206,14 @@ def known_versions(instance: dg.DagsterInstance, step: Step) -> dict[str | None,
     return {shard: tags.get(DATA_VERSION_TAG, "") for shard, tags in found.items()}
 
 
-def known_tags(instance: dg.DagsterInstance, asset: str) -> dict[str | None, Mapping[str, str]]:
-    """Shard -> all tags of the newest event that Dagster holds. It indexes no other tag than the data version."""
+def known_tags(
+    instance: dg.DagsterInstance, asset: str, shards: Sequence[str] = ()
+) -> dict[str | None, Mapping[str, str]]:
+    """Shard -> all tags of the newest event that Dagster holds, of `shards` at least. It indexes no other tag than the
+    data version."""
     key, made = dg.AssetKey(asset), dg.DagsterEventType.ASSET_MATERIALIZATION
-    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made).values())
+    some = set(shards) if 0 < len(shards) <= _READ else None
+    newest = list(instance.event_log_storage.get_latest_storage_id_by_partition(key, made, some).values())
     if not newest:
         newest = [record.storage_id for record in instance.fetch_materializations(key, limit=1).records]
     found: dict[str | None, Mapping[str, str]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -26,21 +26,44 @@ def telling() -> Iterator[None]:
         yield
 
 
-def tell(instance: dg.DagsterInstance, events: Iterable[Any]) -> int:
-    """Report runless events; killed in between, whole batches are there or not. Returns how many there were."""
+def tell(
+    instance: dg.DagsterInstance, events: Iterable[Any], report: Callable[[int], None] = lambda count: None
+) -> int:
+    """Report runless events; killed in between, whole batches are there or not. Returns how many there were; `report`
+    hears how many so far."""
     count = 0
     left = iter(events)
     while batch := list(islice(left, TOGETHER)):
-        with _one_transaction(instance):
+        with one_transaction(instance):
             for event in batch:
                 instance.report_runless_asset_event(event)
         count += len(batch)
+        report(count)
     return count
 
 
 @contextmanager
-def _one_transaction(instance: dg.DagsterInstance) -> Iterator[None]:
-    """Dagster 1.13 stores an event at a time; inside, its SQLite storage keeps its connections. Others are as ever."""
+def planned_together(instance: dg.DagsterInstance) -> Iterator[None]:
+    """A run that is created inside says in few transactions what it is to make: an event for each of its shards."""
+    create = instance.create_run_for_job
+
+    def create_together(*arguments: Any, **named: Any) -> Any:
+        with one_transaction(instance):
+            return create(*arguments, **named)
+
+    instance.create_run_for_job = create_together
+    try:
+        yield
+    finally:
+        del instance.create_run_for_job
+
+
+@contextmanager
+def one_transaction(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Dagster 1.13 stores an event at a time; inside, its SQLite storage keeps its connections. Others are as ever.
+
+    After so many uses the transaction ends and another begins, so that no other process waits for long.
+    """
     from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
     storage: Any = instance.event_log_storage
@@ -50,12 +73,22 @@ def _one_transaction(instance: dg.DagsterInstance) -> Iterator[None]:
     connect, lock = storage._connect, storage._db_lock
     with ExitStack() as stack:
         held: dict[str, Any] = {}
+        uses = depth = 0
 
         @contextmanager
         def reuse(shard: str) -> Iterator[Any]:
+            nonlocal uses, depth
+            if depth == 0 and uses >= 2 * TOGETHER:  # an event uses two
+                stack.close()
+                held.clear()
+                uses = 0
             if shard not in held:
                 held[shard] = stack.enter_context(connect(shard))
-            yield held[shard]
+            uses, depth = uses + 1, depth + 1
+            try:
+                yield held[shard]
+            finally:
+                depth -= 1
 
         storage._db_lock = threading.RLock()  # two databases are open at once  # pyright: ignore
         storage._connect = reuse  # pyright: ignore

@@ -3,6 +3,7 @@
 import inspect
 import io
 import json
+import logging
 import math
 import tarfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import polars as pl
 from PIL import Image, ImageStat
 
 from orchestration import paths, pipeline
+from orchestration.artifacts import watching
 from orchestration.memo import FileMemo
 from orchestration.steps import Step
 from orchestration.versions import digest
@@ -48,7 +50,7 @@ def every_sample_accounted_for(step: Step, archive: str, row: str | None = None)
         ids = {shard: set(rows["id"]) for (shard,), rows in table.group_by("shard")}
         wrong: list[str] = []
         quarantined = 0
-        for shard, folder in _folders(step):
+        for shard, folder in _watched(step):
             reasons = pl.read_parquet(folder / "quarantine.parquet")
             quarantined += len(reasons)
             wanted = ids[shard] - set(reasons.drop_nulls("reason")["id"])
@@ -71,7 +73,7 @@ def few_quarantined(step: Step, at_most: float = 0.1) -> dg.AssetChecksDefinitio
         description=f"At most {at_most:.0%} of the rows are quarantined; more asks for a look at the collection.",
     )
     def check() -> dg.AssetCheckResult:
-        tables = [pl.read_parquet(folder / "quarantine.parquet") for _, folder in _folders(step)]
+        tables = [pl.read_parquet(folder / "quarantine.parquet") for _, folder in _watched(step)]
         broken = pl.concat([table.select("id", "reason") for table in tables]) if tables else pl.DataFrame()
         rows = len(pipeline.current().table(str(step.shards)))
         share = len(broken) / max(1, rows)
@@ -102,7 +104,7 @@ def cameras_fit(step: Step, archive: str, every: int = 4) -> dg.AssetChecksDefin
 
         wrong: list[str] = []
         tried = 0
-        for shard, folder in _folders(step):
+        for shard, folder in _watched(step):
             for sample in islice(read_shard(folder / archive), 0, SAMPLES_LOOKED_AT * every, every):
                 tried += 1
                 wrong += [f"{shard}: {problem.id}: {problem.found}" for problem in validate(sample)][:1]
@@ -228,6 +230,16 @@ def _folders(step: Step) -> Iterator[tuple[str | None, Path]]:
         folder = paths.data() / step.folder(here.preset.name, shard)
         if folder.is_dir():
             yield shard, folder
+
+
+def _watched(step: Step) -> Iterator[tuple[str | None, Path]]:
+    """The same, and how far the check is: of thousands of shards it takes a while."""
+    try:
+        log = dg.AssetCheckExecutionContext.get().log
+    except dg.DagsterInvariantViolationError:  # called by itself
+        log = logging.getLogger(__name__)
+    with watching(step, pipeline.current().preset.name, log) as watch:
+        yield from watch.over(list(_folders(step)), "checking")
 
 
 def _rows(archive: Path, row: str | None) -> set[str]:

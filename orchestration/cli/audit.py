@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from orchestration import pipeline
+from orchestration.cli.progress import Bars
 from orchestration.lineage.audit.remote import remote_findings
 from orchestration.lineage.audit.whole import Audit, audit
 
@@ -18,25 +18,21 @@ from orchestration.lineage.audit.whole import Audit, audit
 def audit_command(*, workers: int | None, remote: str | None, as_json: bool) -> None:
     """Print what was found and exit with 1 if anything is broken; what the next run mends is told and does no harm."""
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("reading"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        refresh_per_second=2,  # drawing is not free either
-        disable=not console.is_terminal,
-    )
-    with bar:
-        task = bar.add_task("reading", total=None)
-        found = audit(
-            pipeline.sources_only(),
-            workers=workers,
-            begin=lambda total: bar.update(task, total=total),
-            report=lambda size: bar.advance(task, size),
-        )
+    read = [0, 0]  # bytes so far, of how many
+    with Bars(console) as bars:
+        tell = bars.of("reading")
+        tell()
+
+        def begin(total: int) -> None:
+            read[1] = total
+
+        def report(size: int) -> None:
+            read[0] += size
+            tell({"step": read[0], "of": read[1], "message": f"{read[0] / 1e6:,.0f} of {read[1] / 1e6:,.0f} MB"})
+
+        found = audit(pipeline.sources_only(), workers=workers, begin=begin, report=report)
         if remote:
+            bars.of(f"asking {remote}")()
             found = found.with_more(remote_findings(remote))
     if as_json:
         print(json.dumps(_as_json(found), indent=2))

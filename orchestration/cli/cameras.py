@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
+from orchestration.cli.progress import Bars
 from orchestration.errors import OrbitforgeError
 
 
@@ -31,11 +31,13 @@ def validate_command(folder: Path, *, every: int, as_json: bool) -> None:
     if not shards:
         raise OrbitforgeError(f"{folder} holds no views.tar; name a folder of rendered shards")
     tried, problems = 0, []
-    for shard in track(shards, "shards", console=Console(stderr=True), transient=True, disable=as_json):
-        for number, sample in enumerate(read_shard(shard)):
-            if number % every == 0:
-                tried += 1
-                problems += [{"shard": str(shard), "id": each.id, "found": each.found} for each in validate(sample)]
+    with Bars(Console(stderr=True)) as bars:
+        for done, shard in enumerate(shards):
+            bars.of("looking at shards")({"step": done, "of": len(shards)})
+            for number, sample in enumerate(read_shard(shard)):
+                if number % every == 0:
+                    tried += 1
+                    problems += [{"shard": str(shard), "id": each.id, "found": each.found} for each in validate(sample)]
     if as_json:
         print(json.dumps({"samples": tried, "problems": problems}))
     else:

@@ -11,6 +11,7 @@ from rich.console import Console
 from orchestration.cli.checkpoint import estimator, reconstructor, saliency_config
 from orchestration.cli.loopback import listen, serve
 from orchestration.cli.painting import painter
+from orchestration.cli.progress import working
 from orchestration.demo.maker import Maker
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import current_preset
@@ -28,10 +29,12 @@ def demo_command(
     preset = current_preset()
     taken, url = listen(port)
     changes = {"saliency": saliency_config(saliency)}
-    model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
     console = Console(stderr=True)
+    with working(console, "loading the model"):
+        model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
     try:
-        paint, lacking = painter(preset), None
+        with working(console, "loading the model that draws"):
+            paint, lacking = painter(preset), None
     except (OrbitforgeError, InputError) as error:
         paint, lacking = None, str(error)
         console.print(f"pictures only: {lacking}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from orchestration import paths, pipeline
 from orchestration.cli.checkpoint import checkpoint_path, loaded
+from orchestration.cli.progress import Bars
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.presets.schema import Preset
 from stages.evaluation.protocols import Pictures, SingleImage, Text, read_protocol
@@ -61,11 +62,9 @@ def evaluate_command(
             with plain_errors(f"writing {output}"):
                 parent.mkdir(parents=True, exist_ok=True)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".orbitforge-", dir=parent)))
-        with console.status("") as status:
-
-            def report(event: dict[str, Any]) -> None:
-                status.update(f"{event['step']} of {event['of']} reconstructions")
-
+        with Bars(console) as bars:
+            report = bars.of("reconstructing")
+            report()
             evaluate(asked, cases, subjects, judges, folder, preset.evaluation, report=report)
         read = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("table", "means", "comparisons")}
         seal = json.loads((folder / "protocol.json").read_text())

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from orchestration import paths
 from orchestration.cli.checkpoint import changed, checkpoint_path, saliency_config
+from orchestration.cli.progress import working
 from orchestration.cli.reconstruct import refuse_suffix, save
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset, current_preset
@@ -52,13 +53,16 @@ def reconstruct_views_command(
     changes = {**changes, "saliency": saliency_config(saliency)}
     views = None if cameras is None else posed(preset, images, cameras)
     model = flexrm(preset, checkpoint, device=device, changes=changes)
+    console = Console(stderr=True)
     if views is None:
         from stages.reconstruction.picture import read_picture
 
         picture = read_picture(images[0])
-        views = imagined(preset, picture, "", seed, model.config)
+        with working(console, "making candidate views"):
+            views = imagined(preset, picture, "", seed, model.config)
         views = replace(views, notes=picture.notes + views.notes)
-    made = model.from_views(views.images, views.cameras, views.notes)
+    with working(console, "reconstructing"):
+        made = model.from_views(views.images, views.cameras, views.notes)
     finish(made, output, splats=splats, video=video, images=images, as_json=as_json)
 
 
@@ -84,9 +88,12 @@ def generate_views_command(
     preset = current_preset()
     paint = painter(preset)
     model = flexrm(preset, checkpoint, device=device, changes=changes)
-    drawn = paint(text, seed)
-    views = imagined(preset, drawn, text, seed, model.config.model_copy(update={"saliency": None}))
-    made = model.from_views(views.images, views.cameras, views.notes).told(prompt=text, seed=seed)
+    with working(Console(stderr=True), "drawing") as tell:
+        drawn = paint(text, seed)
+        tell({"message": "making candidate views"})
+        views = imagined(preset, drawn, text, seed, model.config.model_copy(update={"saliency": None}))
+        tell({"message": "reconstructing"})
+        made = model.from_views(views.images, views.cameras, views.notes).told(prompt=text, seed=seed)
     finish(made, output, splats=splats, video=video, picture=picture and (picture, drawn))
 
 
@@ -167,7 +174,8 @@ def finish(
     for note in made.notes:
         console.print(note, style="dim", markup=False, highlight=False, soft_wrap=True)
     further = {splats: made.write_splats} if splats else {}
-    files = save(made, output, video, picture, images=images or [], further=further)
+    with working(console, "writing"):
+        files = save(made, output, video, picture, images=images or [], further=further)
     if as_json:
         told = {**made.extras, "notes": list(made.notes), "faces": len(made.mesh.faces), "splats": len(made.gaussians)}
         print(

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from orchestration.cli.checkpoint import reconstructor, told_height
 from orchestration.cli.painting import painter, worded
+from orchestration.cli.progress import working
 from orchestration.cli.reconstruct import refuse_suffix, save
 from orchestration.presets.schema import current_preset
 from stages.reconstruction.files import FORMATS
@@ -38,7 +39,11 @@ def generate_command(
     paint = painter(preset)
     model = reconstructor(preset, checkpoint, kind=kind, device=device, changes=changes)
     height = told_height(preset, elevation)
-    drawn = paint(text, seed)
-    made = model(drawn, height).told(prompt=text, seed=seed)
-    for file in save(made, output, video, picture and (picture, drawn)):
+    with working(Console(stderr=True), "drawing") as tell:
+        drawn = paint(text, seed)
+        tell({"message": "reconstructing"})
+        made = model(drawn, height).told(prompt=text, seed=seed)
+        tell({"message": "writing"})
+        files = save(made, output, video, picture and (picture, drawn))
+    for file in files:
         Console().print(str(file), highlight=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestration.cli.progress import Bars
 from orchestration.cli.quarantined import tell_quarantined
 from orchestration.cli.waits import waits
 from orchestration.errors import plain_errors
@@ -38,14 +38,12 @@ def import_command(
 ) -> None:
     console = Console(stderr=True)
 
-    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     with (
         plain_errors(f"writing {folder}"),
         locked(folder / ".lock", waiting=waits(console, f"imports into {folder}")),
         tempfile.TemporaryDirectory(prefix="orbitforge-") as scratch,
-        Progress(*columns, console=console) as progress,
+        Bars(console) as bars,
     ):
-        bar = progress.add_task("", total=None)
 
         def found() -> Iterator[Item]:
             for source in sources:
@@ -57,7 +55,8 @@ def import_command(
             folder,
             shard_size=shard_size,
             limits=limits,
-            report=lambda event: progress.update(bar, completed=event["step"], description=event["message"]),
+            # how many there are is known at the end alone
+            report=lambda event: bars.of("importing")({"message": f"{event['step']:,} objects, {event['message']}"}),
         )
     tell_quarantined(console, intake.quarantined)
     console.print(

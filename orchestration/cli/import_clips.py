@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestration import paths
+from orchestration.cli.progress import Bars
 from orchestration.cli.quarantined import tell_quarantined
 from orchestration.cli.waits import waits
 from orchestration.errors import OrbitforgeError, plain_errors
@@ -47,16 +47,14 @@ def import_clips_command(
     video, rendering = preset.base.video.video, preset.rendering
     form = ClipFormat(frames or video.frames, size or video.size, rendering.radius, rendering.focal)
     console = Console(stderr=True)
-    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
     output.mkdir(parents=True, exist_ok=True)
     started = now()
 
     with (
         plain_errors(f"writing {output}"),
         locked(output / ".lock", waiting=waits(console, f"imports into {output}")),
-        Progress(*columns, console=console) as progress,
+        Bars(console) as bars,
     ):
-        bar = progress.add_task("", total=None)
         intake = take_in_clips(
             folder,
             table,
@@ -68,9 +66,7 @@ def import_clips_command(
             screen=ScreenConfig.model_validate({}),
             shard_size=shard_size,
             limits=limits,
-            report=lambda event: progress.update(
-                bar, completed=event["step"], total=event["of"], description=event["message"]
-            ),
+            report=bars.of("importing"),
         )
         _record(output, folder, intake, preset.name, person, started)
     if as_json:

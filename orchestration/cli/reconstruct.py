@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from orchestration.cli.checkpoint import reconstructor, saliency_config, told_height
+from orchestration.cli.progress import working
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.presets.schema import current_preset
 from stages.errors import InputError
@@ -63,10 +64,12 @@ def reconstruct_command(
     height = told_height(preset, elevation)
     console = Console(stderr=True)
     if single:
-        made = model(images[0], height)
+        with working(console, "reconstructing"):
+            made = model(images[0], height)
         for note in made.notes:
             console.print(f"{images[0]}: {note}", style="dim", markup=False, highlight=False, soft_wrap=True)
-        files = save(made, output, video or (output.with_suffix(".mp4") if turntable else None), images=images)
+        with working(console, "writing"):
+            files = save(made, output, video or (output.with_suffix(".mp4") if turntable else None), images=images)
         rows = [_row(images[0], files=[str(file) for file in files], made=made)]
     else:
         rows = _batch(images, output, model, height, form or "glb", turntable, console)
@@ -103,7 +106,9 @@ def _batch(
         try:
             if not image.is_file():
                 raise InputError(f"{image} is no file")
-            made = model(image, height)
+            with working(console, "reconstructing") as tell:
+                tell({"step": len(rows), "of": len(images), "message": image.name})
+                made = model(image, height)
             asset, video = output / f"{name}.{form}", output / f"{name}.mp4" if turntable else None
             files = save(made, asset, video, images=images)
             rows.append(_row(image, files=[file.name for file in files], made=made))

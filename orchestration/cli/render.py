@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,8 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
+from orchestration.cli.progress import Bars
 from orchestration.cli.quarantined import tell_quarantined
 from orchestration.cli.waits import waits
 from orchestration.errors import OrbitforgeError, plain_errors
@@ -148,15 +148,17 @@ def _jobs(rows: pl.DataFrame, output: Path, config: RenderingConfig, seed: int, 
 def _render_all(jobs: Sequence[Job], workers: int, console: Console) -> list[str]:
     """What went wrong, a line a shard."""
     failures = []
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
     done: dict[str, int] = {}
+    total, began = sum(len(job.rows) for job in jobs), time.monotonic()
 
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("objects", total=sum(len(job.rows) for job in jobs))
+    with Bars(console) as bars:
+        tell = bars.of("rendering")
+        tell()
 
         def hear(job: Job, event: dict[str, Any]) -> None:
             done[job.shard] = event.get("step", 0)  # none where it is tried again
-            progress.update(bar, completed=sum(done.values()))
+            drawn = sum(done.values())
+            tell({"step": drawn, "of": total, "objects/s": drawn / max(1e-3, time.monotonic() - began)})
 
         for job, result in map_shards(render_job, jobs, EngineConfig(workers=workers), report=hear):
             if isinstance(result, Exception):
@@ -175,13 +177,6 @@ def render_job(job: Job, report: Report) -> None:
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.parent.mkdir(exist_ok=True)
     aside.replace(job.folder)
-
-
-class Speed(ProgressColumn):
-    """Objects a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.finished_speed or task.speed or 0:.2f} objects/s", style="progress.data.speed")
 
 
 def _told(rows: pl.DataFrame, manifest: pl.DataFrame) -> dict[str, Any]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
 from orchestration import paths, pipeline
+from orchestration.cli.progress import working
 from orchestration.report.page import write
 from orchestration.report.tables import EVALUATION
 
 
 def report_command(output: Path) -> None:
-    written = write(output).resolve()
+    with working(Console(stderr=True), "drawing the page"):
+        written = write(output).resolve()
     size = written.stat().st_size
     if (paths.data() / pipeline.current().preset.name / EVALUATION).is_dir():
         _tell_dagster(written, size)

@@ -49,8 +49,8 @@ def run_command(
     if dry_run:
         _foretell(console, here, choice)
         return
-    with open_instance() as instance:
-        findings = reconcile(here, instance)
+    with open_instance() as instance, Bars(console) as bars:
+        findings = reconcile(here, instance, bars.of("reconciling"))
         for finding in findings[:FINDINGS_TOLD]:
             console.print(f"put right: {finding}", style="yellow", highlight=False)
         if more := findings[FINDINGS_TOLD:]:
@@ -61,7 +61,7 @@ def run_command(
         parts = plan(here, states, **choice)
         if parts:
             _refuse_missing_base(here, states, parts)
-            parts = _execute(console, instance, here, choice)
+            parts = _execute(console, bars, instance, here, choice)
     seconds = time.monotonic() - began
     if parts:
         _tell_untold(console, here)
@@ -72,7 +72,9 @@ def run_command(
     print_results(Console(), here)
 
 
-def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, choice: dict[str, Any]) -> list[Part]:
+def _execute(
+    console: Console, bars: Bars, instance: dg.DagsterInstance, here: Pipeline, choice: dict[str, Any]
+) -> list[Part]:
     from orchestration.artifacts import LISTENERS
     from orchestration.definitions import defs
 
@@ -80,13 +82,15 @@ def _execute(console: Console, instance: dg.DagsterInstance, here: Pipeline, cho
 
     def announce(part: Part, run_id: str) -> None:
         console.print(f"[bold]{part.group}[/] [dim]run {run_id}[/]", highlight=False)
+        bars.of("starting the run")()
 
-    with Bars(console) as bars:
-        LISTENERS.append(bars.hear)
-        try:
-            return run_chain(defs, instance, here, announce=announce, **choice)
-        finally:
-            LISTENERS.remove(bars.hear)
+    LISTENERS.append(bars.hear)
+    try:
+        return run_chain(
+            defs, instance, here, announce=announce, report=bars.of("telling Dagster of sources"), **choice
+        )
+    finally:
+        LISTENERS.remove(bars.hear)
 
 
 def _tell_untold(console: Console, here: Pipeline) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from orchestration import paths
+from orchestration.cli.progress import working
 from orchestration.errors import plain_errors
 from orchestration.resources.store import pull, recorded
 from orchestration.shipping import EXAMPLE, PROVENANCE, REMOTE, SHIPPED
@@ -34,13 +35,15 @@ def fetch_sample(console: Console) -> None:
         unfinished.touch()
         if "source" in missing:
             console.print(f"fetching the sample data from the DVC remote {REMOTE!r}")
-            pull(["data/source"], REMOTE)
+            with working(console, "fetching"):
+                pull(["data/source"], REMOTE)
         # only now the list of what data.dvc names is sure to be in the cache
         known = recorded()
         asked = dict.fromkeys((*missing, EXAMPLE, PROVENANCE))
         rest = [name for name in asked if name != "source" and _names(known, name)]
         if rest:
-            pull([f"data/{name}" for name in rest], REMOTE)
+            with working(console, "fetching"):
+                pull([f"data/{name}" for name in rest], REMOTE)
         unfinished.unlink()
 
 

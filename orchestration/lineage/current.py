@@ -74,6 +74,7 @@ class Current:
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
         self.table = cache(pipeline.table)
+        self.table_of = cache(self._by_shard)
         self.withdrawals = cache(lambda: withdrawals(self.ledger))
         self._shards = cache(pipeline.shards)
         self._older = cache(self._rows_by_key)
@@ -218,6 +219,11 @@ class Current:
             return self._observed.get((asset, shard, self.version(found, shard)))
         newest = self.newest(asset, shard)
         return newest.row if newest else None
+
+    def _by_shard(self, table: str) -> dict[str, pl.DataFrame]:
+        """Shard -> its rows of a source table, all cut at once: thousands of shards would read it as often."""
+        cut = self.table(table).partition_by("shard", as_dict=True, maintain_order=True)
+        return {str(shard): rows for (shard,), rows in cut.items()}
 
     def _fetch(self, ids: Iterable[str]) -> None:
         if lacking := {id_ for id_ in ids if id_ not in self._rows}:

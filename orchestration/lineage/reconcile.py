@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import cache
 from itertools import groupby
@@ -15,6 +15,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MLFLOW, Ledger, Row, recalled
 from orchestration.pipeline import Pipeline
 from orchestration.resources import store
+from orchestration.steps import Report
 from orchestration.telling import tell, telling
 from orchestration.versions import data_version
 from orchestration.workspace import alone_with_data, in_place, missing, place, remove, set_aside
@@ -25,25 +26,29 @@ if TYPE_CHECKING:
 _ABANDONED = 3600.0  # seconds after which a temporary file has no owner any more
 
 
-def reconcile(pipeline: Pipeline, instance: dg.DagsterInstance | None = None) -> list[str]:
+def reconcile(
+    pipeline: Pipeline, instance: dg.DagsterInstance | None = None, report: Report = lambda event: None
+) -> list[str]:
     """Complete what a killed run left undone and say so, one line per finding; [] when all is in line.
 
     Artifacts that are missing from `data/` or are not what their row says, but whose objects are in the cache, are
     linked again; what lies in `data/<preset>/` without a ledger row is moved to `.work/unclaimed/`, never deleted;
     rows that lack a DVC entry, an MLflow version or (with `instance`) a Dagster event get it. Call it before a run.
+    `report` hears how far it is.
     """
+    report({"message": "reading the ledger"})
     _sweep()
     with alone_with_data():
         current = Current(pipeline)
         rows = [
             row for step in pipeline.steps for shard in pipeline.shards(step) if (row := current.row(step.name, shard))
         ]
-        findings = [*_unclaimed(pipeline, current), *_put_back(current, rows)]
+        findings = [*_unclaimed(pipeline, current), *_put_back(current, rows, report)]
     return [
         *findings,
-        *_tell_dvc(rows),
+        *_tell_dvc(rows, report),
         *_tell_mlflow(pipeline, current, rows),
-        *(tell_dagster(pipeline, current, rows, instance) if instance else ()),
+        *(tell_dagster(pipeline, current, rows, instance, report) if instance else ()),
     ]
 
 
@@ -71,12 +76,13 @@ def _unclaimed(pipeline: Pipeline, current: Current) -> list[str]:
     ]
 
 
-def _put_back(current: Current, rows: Iterable[Row]) -> list[str]:
-    return [
-        f"data/{row.folder} {finding}"
-        for row in rows
-        if not in_place(paths.data() / row.folder, row.files) and (finding := _mend(current, row))
-    ]
+def _put_back(current: Current, rows: Sequence[Row], report: Report) -> list[str]:
+    findings: list[str] = []
+    for number, row in enumerate(rows):
+        if not in_place(paths.data() / row.folder, row.files) and (finding := _mend(current, row)):
+            findings.append(f"data/{row.folder} {finding}")
+        report({"step": number + 1, "of": len(rows), "message": "looking at data/"})
+    return findings
 
 
 def _mend(current: Current, newest: Row) -> str:
@@ -98,7 +104,7 @@ def _mend(current: Current, newest: Row) -> str:
     return f"was not what the ledger says: linked again, the other moved to {aside}"
 
 
-def _tell_dvc(rows: Iterable[Row]) -> list[str]:
+def _tell_dvc(rows: Iterable[Row], report: Report) -> list[str]:
     recorded = store.recorded()
     lacking = [
         row
@@ -107,6 +113,7 @@ def _tell_dvc(rows: Iterable[Row]) -> list[str]:
         and (paths.data() / row.folder).is_dir()
     ]
     if lacking:
+        report({"message": f"recording {len(lacking):,} artifacts in data.dvc"})
         store.publish({paths.data() / row.folder: row.files for row in lacking}, also=[paths.ledger()])
     return [f"data/{row.folder} was not in data.dvc: recorded" for row in lacking]
 
@@ -136,13 +143,21 @@ def untold(pipeline: Pipeline, current: Current, rows: Iterable[Row]) -> list[Ro
     return [row for row in rows if row.asset in models and row.id not in known and (paths.data() / row.folder).is_dir()]
 
 
-def tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+def tell_dagster(
+    pipeline: Pipeline,
+    current: Current,
+    rows: Iterable[Row],
+    instance: dg.DagsterInstance,
+    report: Report = lambda event: None,
+) -> list[str]:
     """Report an event for each of `rows` whose version is not the newest that Dagster knows."""
     with telling():
-        return _tell_dagster(pipeline, current, rows, instance)
+        return _tell_dagster(pipeline, current, rows, instance, report)
 
 
-def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance) -> list[str]:
+def _tell_dagster(
+    pipeline: Pipeline, current: Current, rows: Iterable[Row], instance: dg.DagsterInstance, report: Report
+) -> list[str]:
     from orchestration import publish
 
     steps = {step.name: step for step in pipeline.steps}
@@ -158,8 +173,14 @@ def _tell_dagster(pipeline: Pipeline, current: Current, rows: Iterable[Row], ins
         return publish.event(row, pointers, code=current.accepted.first(row.asset, row.code, row.config_hash))
 
     # an asset at a time: those behind it point at its newest event
+    done = 0
     for _, alike in groupby(lacking, key=lambda row: row.asset):
-        tell(instance, map(event, alike))
+        before = done
+
+        def hear(count: int, before: int = before) -> None:
+            report({"step": before + count, "of": len(lacking), "message": "telling Dagster"})
+
+        done += tell(instance, map(event, alike), hear)
     return [f"data/{row.folder} had no event in Dagster: reported" for row in lacking]
 
 

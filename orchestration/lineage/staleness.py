@@ -15,12 +15,12 @@ from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.ledger import Row
 from orchestration.lineage.withdrawn import Withdrawal
 from orchestration.pipeline import Pipeline
-from orchestration.progress import running
+from orchestration.progress import RUNNING, running
 from orchestration.steps import Source, Step
 from orchestration.versions import code_modules, config_of, tree_version
 from orchestration.workspace import Scratch
 
-FRESH, STALE, MISSING, FAILED, RUNNING = "fresh", "stale", "missing", "failed", "running"
+FRESH, STALE, MISSING, FAILED = "fresh", "stale", "missing", "failed"
 
 
 @dataclass(slots=True)
@@ -66,7 +66,8 @@ class AssetStatus:
     shards: list[ShardStatus]
     job: str = "chain"
     progress: dict[str, Any] | None = None
-    """Of a step that runs, what its process said last: see `orchestration.progress.running`."""
+    """Of a step that runs, or whose process is gone without a word, what that said last: see
+    `orchestration.progress.running`."""
 
     @property
     def rerun(self) -> Rerun:
@@ -74,7 +75,7 @@ class AssetStatus:
 
     def as_json(self) -> dict[str, Any]:
         """`{"asset", "status", "data_version", "why", "shards": {"total", "fresh", "stale", "missing", "failed"},
-        "progress"}`; the last is null for what does not run.
+        "progress"}`; the last is null where no process makes or made it.
 
         A shard that is being made counts as what it was not: missing, or stale when there is an older one.
         """
@@ -278,7 +279,9 @@ def _asset(current: Current, step: Step, shards: list[ShardStatus]) -> AssetStat
         reason if len(shards) == 1 else f"{reason} ({count} of {len(shards)} shards)"
         for reason, count in reasons.items()
     ]
-    told = running(step.name, current.pipeline.preset.name) if state == RUNNING else None
+    told = running(step.name, current.pipeline.preset.name)
+    if told and told["state"] == RUNNING and state != FRESH:  # it plans, or records what is made
+        state = RUNNING
     return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job, told)
 
 

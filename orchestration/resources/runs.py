@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
+from orchestration.processes import born, lives
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -21,8 +20,8 @@ def run_tags(pid: int | None = None) -> dict[str, str]:
 
     A process id is used again after a while; with the time at which the process began it is unique.
     """
-    process = psutil.Process(pid or os.getpid())
-    return {HOST: platform.node(), PID: str(process.pid), BORN: _born(process)}
+    pid = pid or os.getpid()
+    return {HOST: platform.node(), PID: str(pid), BORN: born(pid) or ""}
 
 
 def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -46,18 +45,4 @@ def free_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 def _is_dead(tags: Mapping[str, str]) -> bool:
     if tags.get(HOST) != platform.node() or PID not in tags:
         return False
-    try:
-        process = psutil.Process(int(tags[PID]))
-        return _born(process) != tags.get(BORN) or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _born(process: psutil.Process) -> str:
-    """When a process began, as no change of the clock alters it: `create_time` moves with the clock on Linux."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):  # no Linux, or gone: psutil says which
-        return f"{process.create_time():.2f}"
-    return f"{boot}-{ticks}"
+    return not lives(int(tags[PID]), tags.get(BORN))

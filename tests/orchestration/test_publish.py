@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -64,6 +65,8 @@ def test_dvc_does_not_carry_what_another_process_is_writing(world: World):
 def test_artifacts_are_published_in_batches(world: World, monkeypatch: pytest.MonkeyPatch):
     batches: list[int] = []
     monkeypatch.setattr(store, "publish", lambda placed, also: batches.append(len(placed)))
+    now = [0.0]
+    monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now[0]))
     rows = [Row(MADE, "toy", "views", f"{n:03}", f"toy/views/{n:03}") for n in range(250)]
     with publish.Publisher() as publisher:
         for row in rows:
@@ -71,13 +74,34 @@ def test_artifacts_are_published_in_batches(world: World, monkeypatch: pytest.Mo
     assert batches == [100, 100, 50]
     batches.clear()
     with publish.Publisher() as publisher:
-        publisher._since -= publish.SECONDS + 1
+        now[0] += publish.SECONDS + 1
         publisher.add(rows[0])
         assert batches == [1]
     publisher = publish.Publisher()
     publisher.add(rows[0])
     publisher.__exit__(KeyboardInterrupt, None, None)
     assert batches == [1]  # reconcile() publishes
+
+
+def test_batches_grow_with_what_they_take(world: World, monkeypatch: pytest.MonkeyPatch):
+    """DVC lists the whole asset for each: batches of one size would take a time that is quadratic in the shards."""
+    now, there, took = [0.0], [0], [0.0]
+
+    def lists_all(placed: dict[Any, Any], also: Any) -> None:
+        there[0] += len(placed)
+        now[0] += there[0] * 2e-4
+        took[0] += there[0] * 2e-4
+
+    monkeypatch.setattr(store, "publish", lists_all)
+    monkeypatch.setattr(publish, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    rows = [Row(MADE, "toy", "views", f"{n:05}", f"toy/views/{n:05}") for n in range(20_000)]
+    with publish.Publisher() as publisher:
+        for row in rows:
+            now[0] += 0.02
+            publisher.add(row)
+        during = took[0]
+    assert during <= 1.2 * publish.AT_MOST * now[0]  # each batch is a little larger than the one that it waited for
+    assert there[0] == len(rows)
 
 
 def test_without_dvc_the_way_out_is_named(world: World):

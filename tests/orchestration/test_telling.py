@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 from orchestration import telling
 from orchestration.telling import tell
@@ -48,6 +50,38 @@ def test_a_batch_that_breaks_is_not_there_and_the_next_one_is(instance: dg.Dagst
     assert held(instance) == {}
     assert tell(instance, events("000", "001")) == 2
     assert held(instance) == {"000": "v000", "001": "v001"}
+
+
+def test_what_a_run_is_to_make_is_planned_in_few_transactions(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(telling, "TOGETHER", 4)
+    shards = [f"{number:03}" for number in range(20)]
+
+    @dg.asset(
+        partitions_def=dg.StaticPartitionsDefinition(shards),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        name="thing",
+    )
+    def thing() -> None: ...
+
+    opened: list[str] = []
+    connect = SqliteEventLogStorage._connect
+
+    def counted(storage: Any, shard: str) -> Any:
+        opened.append(shard)
+        return connect(storage, shard)
+
+    span = {"dagster/asset_partition_range_start": "000", "dagster/asset_partition_range_end": "019"}
+    job = dg.Definitions([thing]).get_implicit_global_asset_job_def()
+    with monkeypatch.context() as counting:
+        counting.setattr(SqliteEventLogStorage, "_connect", counted)
+        with telling.planned_together(instance):
+            run = instance.create_run_for_job(job, tags=span)
+    planned = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    assert sorted(str(record.partition_key) for record in planned.records) == shards
+    assert len(opened) < 2 * len(shards) / 2  # one by one, each takes two
+    assert "create_run_for_job" not in vars(instance)
 
 
 def test_a_database_that_is_not_sqlites_own_takes_them_one_by_one():

@@ -1,162 +1,162 @@
-"""What `bench load` measures, each in a process of its own: `python -m ... NAME` prints {"steps": {step: [seconds,
-CPU seconds]}, "mb": peak}."""
+"""What `bench load` measures, in processes of its own: `python -m ... NAME...`.
+
+Of each step it prints {"name", "cpu": seconds of CPU so far} when all is imported and the work begins, and {"seconds",
+"cpu", "peak"} (peak in MiB) at its end. What its workers take is for the parent to see.
+"""
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from contextlib import redirect_stdout
 
 from orchestration import paths, pipeline
+from orchestration.cli.bench import load_world
 from orchestration.cli.bench.lineage_work import peak
-from orchestration.cli.bench.lineage_world import made, observed, prepare, write_sources
-from orchestration.cli.bench.load import MADE
-from orchestration.lineage.ledger import Ledger
+from orchestration.cli.bench.load_world import CORPUS, LABELS, MANIFEST, REMOTE
+from orchestration.errors import OrbitforgeError
+from orchestration.lineage.current import Current
+from orchestration.resources import store
 
-OBJECTS = 10
-ASSET = "synthetic_corpus"
+LAST = 100
+"""Shards that are left for a resumed run."""
 
 
-def build(root: Path, shards: int) -> None:
-    """A project whose corpus has `shards` shards of one prompt; the first half is made, with all that it reads."""
-    prepare(root)
-    write_sources(OBJECTS, shards)
+def making() -> None:
+    """All shards but the last, by the real command with a stage that does next to nothing."""
+    _run(CORPUS, limit=len(pipeline.current().table("prompts")) - LAST)
+
+
+def resuming() -> None:
+    """The last and the first, which somebody removed: all between them are looked at."""
     here = pipeline.current()
-    for source in here.sources:
-        Ledger().append(*observed(here, source.name))
-    for step in here.steps:
-        if step.name == ASSET:
-            Ledger().append(*made(here, step, only=here.shards(step)[: shards // 2], contents=_payload))
-            return
-        Ledger().append(*made(here, step))
+    row = Current(here).row(CORPUS, here.shards(here.find(CORPUS))[0])
+    assert row
+    for file in row.files:
+        store.object_path(file.md5).unlink(missing_ok=True)
+    shutil.rmtree(paths.data() / row.folder)
+    _run(CORPUS)
 
 
-def _payload(shard: str | None) -> dict[str, bytes]:
-    """A shard whose one prompt gave no clip: as small as a shard can be, and good to every check."""
-    import polars as pl
-
-    from stages.shards import write_shard
-
-    folder = paths.work() / "payload"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_shard(folder / "clips.tar", [])
-    table = io.BytesIO()
-    pl.DataFrame({"id": [shard], "reason": ["a bench"]}).write_parquet(table)
-    return {"clips.tar": (folder / "clips.tar").read_bytes(), "quarantine.parquet": table.getvalue()}
+def labelling() -> None:
+    """In worker processes, as models run."""
+    os.environ["ORBITFORGE_WORKERS"] = "2"
+    _run(LABELS)
 
 
-def _make(work: Any) -> None:
-    for name, content in _payload(work.shard).items():
-        (work.output / name).write_bytes(content)
+def manifest() -> None:
+    """The real stage."""
+    _run(MANIFEST)
 
 
-class Clock:
-    """Seconds, and of them those of CPU, spent in steps and in functions that are replaced by timed ones."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, tuple[float, float]] = {}
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        began, cpu = time.perf_counter(), time.process_time()
-        yield
-        self.add(name, time.perf_counter() - began, time.process_time() - cpu)
-
-    def add(self, name: str, seconds: float, cpu: float) -> None:
-        before = self.found.get(name, (0.0, 0.0))
-        self.found[name] = before[0] + seconds, before[1] + cpu
-
-    def watch(self, name: str, owner: Any, attribute: str) -> None:
-        function = getattr(owner, attribute)
-
-        @functools.wraps(function)
-        def timed(*arguments: Any, **named: Any) -> Any:
-            with self.step(name):
-                return function(*arguments, **named)
-
-        setattr(owner, attribute, timed)
+def nothing() -> None:
+    """A run that finds all fresh: reconciling and status."""
+    _run(MANIFEST)
 
 
-def plan(clock: Clock) -> None:
-    from orchestration.cli.plan import plan_command
+def new_dagster() -> None:
+    """As in a fresh clone: Dagster is told of everything."""
+    shutil.rmtree(paths.dagster_home())
+    _run(MANIFEST)
 
-    with clock.step("plan"):
-        plan_command(rates=None, measure=False, as_json=False)
 
-
-def dry_run(clock: Clock) -> None:
+def _run(asset: str, limit: int | None = None) -> None:
+    from orchestration.assets import quality_labels, synthetic_corpus
     from orchestration.cli.run import run_command
 
-    with clock.step("run --dry-run"):
-        run_command(select=ASSET, dry_run=True)
+    synthetic_corpus.make, quality_labels.make = load_world.generate, load_world.label
+    run_command(select=asset, limit=limit)
 
 
-def status(clock: Clock) -> None:
+def plan() -> None:
+    from orchestration.cli.plan import plan_command
+
+    plan_command(rates=None, measure=False, as_json=False)
+
+
+def dry_run() -> None:
+    from orchestration.cli.run import run_command
+
+    run_command(dry_run=True)
+
+
+def status() -> None:
     from orchestration.cli.status import status_command
 
-    with clock.step("status --why"):
-        status_command(why=True, as_json=False)
+    status_command(why=True, as_json=False)
 
 
-def first(clock: Clock) -> None:
-    """Resumed beside databases that are new, as in a fresh clone: DVC and Dagster are told of everything."""
-    _resume(clock, "first resume", 100)
+def audit() -> None:
+    from orchestration.cli.audit import audit_command
+
+    audit_command(workers=1, remote=None, as_json=False)
 
 
-def again(clock: Clock) -> None:
-    _resume(clock, "resume", 100)
+def lineage() -> None:
+    from orchestration.lineage.exports.tree import tree
+    from orchestration.lineage.find import find_row
+    from orchestration.lineage.record import record
+
+    current = Current(pipeline.current())
+    tree(record(current, find_row(current, f"{current.pipeline.preset.name}/{MANIFEST}")))
 
 
-def _resume(clock: Clock, name: str, limit: int) -> None:
-    """The first missing shards, by the real command with a stage that does nothing, in this process."""
-    from orchestration import chain
-    from orchestration.assets import synthetic_corpus
-    from orchestration.cli import run as command
+def gc() -> None:
+    from orchestration.cli.gc import gc_command
 
-    os.environ["ORBITFORGE_WORKERS"] = "1"
-    times: list[tuple[float, float]] = [_now()]
-
-    def make(work: Any) -> None:
-        _make(work)
-        times.append(_now())
-
-    synthetic_corpus.make = make
-    clock.watch(f"{name}: reconciling", command, "reconcile")
-    clock.watch(f"{name}: telling Dagster of sources", chain, "observe_sources")
-    command.run_command(select=ASSET, limit=limit)
-    times.append(_now())
-    began, started, *_, last, ended = times
-    clock.add(f"{name}: until the first missing shard", started[0] - began[0], started[1] - began[1])
-    clock.add(f"{name}: publishing and checks after the last", ended[0] - last[0], ended[1] - last[1])
-    clock.add(MADE, *(1000 * (to - since) / (len(times) - 3) for since, to in zip(started, last, strict=True)))
+    gc_command("promoted+ancestors", dry_run=True)
 
 
-def _now() -> tuple[float, float]:
-    return time.perf_counter(), time.process_time()
+def push() -> None:
+    command = [sys.executable, "-m", "dvc", "push", "-q", "-r", REMOTE]
+    done = subprocess.run(command, cwd=paths.root(), capture_output=True, text=True)
+    if done.returncode:
+        raise OrbitforgeError(f"dvc push: {done.stderr.strip()}")
 
 
-WORK: dict[str, Callable[[Clock], None]] = {work.__name__: work for work in (plan, dry_run, status, first, again)}
+WORK: dict[str, tuple[Callable[[], None], str]] = {
+    "making": (making, "making all shards but 100"),
+    "resuming": (resuming, "resuming the first and the last 100"),
+    "labelling": (labelling, "labelling by two workers"),
+    "manifest": (manifest, "the manifest"),
+    "nothing": (nothing, "a run with nothing to do"),
+    "plan": (plan, "plan"),
+    "dry_run": (dry_run, "run --dry-run"),
+    "status": (status, "status --why"),
+    "audit": (audit, "audit"),
+    "lineage": (lineage, "lineage of the manifest"),
+    "gc": (gc, "gc --dry-run"),
+    "push": (push, "dvc push"),
+    "new_dagster": (new_dagster, "telling a new Dagster"),
+}
+"""Name -> what it does, and the words for it. In the order in which each finds what it needs."""
 
 
-def main(name: str) -> None:
+ALONE = ("making", "resuming", "labelling", "manifest", "nothing", "new_dagster")
+"""Those whose memory is of interest, each in a process of its own."""
+
+
+def main(names: list[str]) -> None:
     import dvc.repo  # noqa: F401  # what is imported costs the same for any number of shards
     import mlflow  # noqa: F401
 
-    import models.flops  # noqa: F401
     import orchestration.definitions  # noqa: F401
 
-    clock = Clock()
-    with redirect_stdout(io.StringIO()):
-        WORK[name](clock)
-    print(json.dumps({"steps": clock.found, "mb": peak()}))
+    if "plan" in names:
+        import models.flops  # noqa: F401
+    for name in names:
+        print(json.dumps({"name": name, "cpu": time.process_time()}), flush=True)
+        began = time.monotonic()
+        with redirect_stdout(io.StringIO()):
+            WORK[name][0]()
+        print(json.dumps({"seconds": time.monotonic() - began, "cpu": time.process_time(), "peak": peak()}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])
