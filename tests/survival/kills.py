@@ -154,14 +154,14 @@ class Life:
         how = rng.choices(list(SIGNALS), [6, 2, 2])[0]
         aimed = hit and rng.random() < 0.4
         if aimed:
-            more = {AT: str(rng.randint(1, self.of.moments)), SIGNAL: str(int(SIGNALS[how]))}
+            more = {AT: str(rng.randint(1, self.of.moments // 3)), SIGNAL: str(int(SIGNALS[how]))}
         process = self.store.start("tests.survival.watched", str(log), "run", more=more, output=output)
         blow = None
         if hit and not aimed:
             if rng.random() < 0.2 and self._kill_a_worker(process, rng.uniform(0, 6)):
                 self._note(Blow(WORKER, "while it works"))
             self._wait_for_start(process, log)
-            after = rng.uniform(0, 12)
+            after = rng.uniform(0, 10)
             blow = Blow(how, f"{after:.2f} CPU s after the start")
             self._sleep(process, after)
             if process.poll() is None:
@@ -192,12 +192,12 @@ class Life:
             blow.wrong.append(f"a traceback in {output}")
         if how != "SIGKILL" and process.returncode not in (0, StoppedError.exit_code, -SIGNALS[how]):
             blow.wrong.append(f"exit code {process.returncode}")
-        self._look(blow, at, log)
+        self._look(blow, began, at, log)
         return process.returncode == 0
 
     def terminated(self, dagster: Served) -> bool:
         """Launch the chain and terminate it. True when it had ended before."""
-        run = dagster.launch("chain")
+        began, run = time.time(), dagster.launch("chain")
         after = self.of.random.uniform(0, 30)
         blow = Blow(DAGSTER, f"{after:.2f} s after it was started")
         if dagster.ended_within(run, after):
@@ -209,23 +209,23 @@ class Life:
             dagster.wait(run)
         blow.seconds_to_end = time.time() - at
         blow.wrong += dagster.left()
-        self._lost(blow, at)
+        self._lost(blow, began, at)
         self._note(blow)
         return False
 
-    def _look(self, blow: Blow, at: float, log: Path) -> None:
+    def _look(self, blow: Blow, began: float, at: float, log: Path) -> None:
         """All that must hold now."""
-        self._lost(blow, at)
+        self._lost(blow, began, at)
         blow.wrong += self.store.wrong()
         self._note(blow)
         for line in reports(log):
             if line.get("of") and line.get("step") is not None:
                 self.seen.setdefault((line["asset"], line["shard"]), set()).add((line["step"], line["of"]))
 
-    def _lost(self, blow: Blow, at: float) -> None:
-        making = lost(self.store, at)
+    def _lost(self, blow: Blow, began: float, at: float) -> None:
+        making = lost(self.store, began, at)
         blow.during = sorted({asset for asset, _ in making})
-        blow.seconds_lost = max((seconds for seconds, _ in making.values()), default=0.0)
+        blow.seconds_lost = max(making.values(), default=0.0)
         self.finished = self.store.finished()
 
     def _note(self, blow: Blow) -> None:

@@ -229,20 +229,19 @@ def _services(store: Store, newest: Mapping[Artifact, Mapping[str, Any]]) -> lis
     return told
 
 
-def lost(store: Store, at: float) -> dict[Artifact, tuple[float, int]]:
-    """What is in the making: seconds from its last state on disk to `at`, and that state's step."""
-    found: dict[Artifact, tuple[float, int]] = {}
+def lost(store: Store, began: float, at: float) -> dict[Artifact, float]:
+    """What the start at `began` was making when it ended `at`: seconds since its last state on disk."""
+    found: dict[Artifact, float] = {}
     finished = store.finished()
     for folder in (store.root / ".work").glob("*/*/*"):
-        if not (folder / "inputs").is_dir():
+        inputs = folder / "inputs"
+        if not inputs.is_dir() or inputs.stat().st_mtime < began:
             continue
         asset, shard = folder.parts[-3:-1]
         key = (asset, None if shard == "_" else shard)
-        states = sorted((folder / "state").rglob("*.ckpt"), key=lambda path: path.stat().st_mtime)
-        since = states[-1].stat().st_mtime if states else (folder / "inputs").stat().st_mtime
-        step = int("".join(filter(str.isdigit, states[-1].stem)) or 0) if states else 0
+        states = [path.stat().st_mtime for path in (folder / "state").rglob("*.ckpt")]
         if key not in finished:
-            found[key] = (at - since, step)
+            found[key] = at - max([inputs.stat().st_mtime, *states])
     return found
 
 

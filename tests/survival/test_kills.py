@@ -121,11 +121,11 @@ def test_what_is_finished_counts_before_and_after_its_row(sound: Store):
 def test_work_is_lost_since_the_newest_state(sound: Store):
     folder = sound.root / ".work/model/_/k2"
     (folder / "inputs").mkdir(parents=True)
-    (seconds, step) = lost(sound, (folder / "inputs").stat().st_mtime + 7)["model", None]
-    assert (round(seconds), step) == (7, 0)
-    state = put(folder / "state/training/step=15.ckpt", b"")
-    (seconds, step) = lost(sound, state.stat().st_mtime + 2)["model", None]
-    assert (round(seconds), step) == (2, 15)
+    began = (folder / "inputs").stat().st_mtime
+    assert lost(sound, began, began + 7) == {("model", None): 7}
+    assert lost(sound, began + 1, began + 7) == {}  # it was begun by an earlier start
+    state = put(folder / "state/training/step=15.ckpt", b"").stat().st_mtime
+    assert lost(sound, began, state + 2) == {("model", None): 2}
 
 
 def test_a_log_has_whole_lines_and_kills_at_its_moment(tmp_path: Path):
