@@ -27,6 +27,10 @@ class OrbitforgeError(Exception):
     """
 
 
+class MachineError(OrbitforgeError):
+    """What this machine cannot do and another one may: its disk is full, or its code is not that of the run."""
+
+
 def in_plain_words(error: Exception) -> str | None:
     """One line for what a disk can refuse, with the file it refused if it says; None for other errors."""
     number, file = getattr(error, "errno", None), getattr(error, "filename", None)
@@ -38,11 +42,11 @@ def in_plain_words(error: Exception) -> str | None:
 
 @contextmanager
 def plain_errors(doing: str) -> Iterator[None]:
-    """Turn what a disk can refuse (full, read-only, no permission) into an OrbitforgeError: "`doing`: ..."."""
+    """Turn what a disk can refuse (full, read-only, no permission) into a MachineError: "`doing`: ..."."""
     try:
         yield
     except OSError as error:
         words = in_plain_words(error)
         if words is None:
             raise
-        raise OrbitforgeError(f"{doing}: {words}") from error
+        raise MachineError(f"{doing}: {words}") from error

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import MachineError, OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
 from orchestration.lineage.ledger import File, Input, Row, now
 from orchestration.lineage.sources import observe
 from orchestration.locks import this_process
 from orchestration.resources.store import object_path
 from orchestration.steps import Make, Report, Source, Step, Work
-from orchestration.versions import asset_seed, code_version, config_of
+from orchestration.versions import TOOLS, asset_seed, code_version, config_of, environment
 from orchestration.workspace import Scratch, link_inputs, missing, protect, store
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Task:
     config_hash: str
     inputs: tuple[Input, ...]
     parts: tuple[Part, ...]
+    environment: dict[str, str] = field(default_factory=environment)
+    """Of the machine that plans."""
 
     @property
     def asset(self) -> str:
@@ -67,13 +70,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What making gave; the files are in the cache. `seconds` are those of the stage and of hashing."""
+    """What making gave, and where; the files are in the cache. `seconds` are those of the stage and of hashing."""
 
     files: tuple[File, ...]
     started: str
     seconds: float
     metrics: dict[str, float]
     mlflow_run: str | None = None
+    host: str = field(default_factory=platform.node)
+    environment: dict[str, str] = field(default_factory=environment)
 
 
 def plan(current: Current, wanted: Wanted, make: Make) -> Task:
@@ -147,7 +152,8 @@ def perform(
 ) -> Done:
     """Make one artifact: link its inputs, run the stage, and `keep` its output, which is to move it into the cache.
 
-    Raises what the stage raises, and OrbitforgeError when the code was edited meanwhile.
+    Raises what the stage raises, and MachineError when the code was edited meanwhile, or when code or libraries here
+    are not those of the machine that planned it.
     """
     scratch, metrics = task.scratch, {}
     note = f"{task.preset.name} {this_process()}"
@@ -163,6 +169,7 @@ def perform(
         if done := _done_before(scratch):
             return done
         _same_code(task)
+        _same_libraries(task)
         started, clock = now(), time.monotonic()
         inputs = scratch.fresh("inputs")
         for part in task.parts:
@@ -250,4 +257,17 @@ def _done_before(scratch: Scratch) -> Done | None:
 def _same_code(task: Task) -> None:
     if code_version(task.step.code) != task.code:
         modules = ", ".join(task.step.code)
-        raise OrbitforgeError(f"the code of {modules} was edited meanwhile; nothing was recorded, start the run again")
+        raise MachineError(
+            f"the code of {modules} was edited meanwhile; nothing was recorded, start the run again (or, if "
+            f"{platform.node()} has code of its own, give it that of the run)"
+        )
+
+
+def _same_libraries(task: Task) -> None:
+    """The ledger says by which libraries an artifact was made, and those of one run are alike."""
+    free = TOOLS | {"threads"}
+    here, there = environment(), task.environment
+    other = sorted(name for name in (here.keys() | there.keys()) - free if here.get(name) != there.get(name))
+    if other:
+        words = ", ".join(f"{name} {here.get(name, 'absent')} in place of {there.get(name, 'none')}" for name in other)
+        raise MachineError(f"{platform.node()} has {words}; nothing was made there: give it the image of the run")
