@@ -15,10 +15,10 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,26 +87,25 @@ def make(root: Path, parts: Sequence[str], **more: str) -> float:
     return time.monotonic() - began
 
 
-class Killer(threading.Thread):
-    """Kills the second node once while each of `assets` is made, and gives the cluster another one."""
+def make_and_kill(root: Path, parts: Sequence[str], nodes: Nodes, assets: Sequence[str]) -> tuple[float, list[str]]:
+    """make() over the nodes, of which the second is killed once while each of `assets` is made, and another one comes.
 
-    def __init__(self, root: Path, nodes: Nodes, assets: Sequence[str], seconds: float = 3.0) -> None:
-        super().__init__(daemon=True)
-        self.root, self.nodes, self.left, self.seconds = root, nodes, list(assets), seconds
-        self.killed: dict[str, float] = {}
-
-    def run(self) -> None:
-        while self.left:
+    Returns the seconds, and the assets in whose making a node was killed.
+    """
+    left, killed = list(assets), list[str]()
+    with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread alone
+        making = pool.submit(make, root, parts, ORBITFORGE_ENGINE="ray", RAY_ADDRESS=nodes.address)
+        while not making.done():
             time.sleep(0.2)
-            for asset in self.left:
-                # the scratch folder of a shard, with its inputs linked, stands while it is made
-                if len(list((self.root / ".work" / asset).glob("*/*/output"))) > 1:
-                    time.sleep(random.uniform(0, self.seconds))
-                    self.nodes.kill_second()
-                    self.killed[asset] = time.time()
-                    self.left.remove(asset)
-                    self.nodes.add()
-                    break
+            # the scratch folder of a shard, with its inputs linked, stands while it is made
+            busy = (name for name in left if len(list((root / ".work" / name).glob("*/*/output"))) > 1)
+            if asset := next(busy, None):
+                time.sleep(random.uniform(0, 3))
+                nodes.kill_second()
+                left.remove(asset)
+                killed.append(asset)
+                nodes.add()
+        return making.result(), killed
 
 
 def shards_on_nodes(logs: list[list[Any]]) -> dict[str, dict[str, Any]]:
@@ -141,16 +140,14 @@ def main() -> int:
         spread = project(folder / "spread")
         local = None if arguments.beside else make(alone, parts)
         with two_nodes() as nodes:
-            killer = Killer(spread, nodes, SPREAD)
-            killer.start()
-            seconds = make(spread, parts, ORBITFORGE_ENGINE="ray", RAY_ADDRESS=nodes.address)
+            seconds, killed = make_and_kill(spread, parts, nodes, SPREAD)
         one, two = asked(alone, VERSIONS), asked(spread, VERSIONS)
         told = shards_on_nodes(asked(spread, TOLD))
     differ = sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
     for asset, entry in told.items():
         tries = ", ".join(f"{node} {count}" for node, count in entry["nodes"].items())
-        killed = "a node was killed" if asset in killer.killed else "no node was killed"
-        print(f"{asset}: tries a node: {tries}; {killed}; lost and made again: {entry['lost'] or 'none'}", end="")
+        lost = "a node was killed" if asset in killed else "no node was killed"
+        print(f"{asset}: tries a node: {tries}; {lost}; lost and made again: {entry['lost'] or 'none'}", end="")
         print(f" ({entry['seconds']:.1f} s of work)" if entry["lost"] else "")
     print(f"local {local and f'{local:.0f} s'}, two nodes {seconds:.0f} s")
     print(f"{len(one)} artifacts, {len(one) - len(differ)} alike", *(f"{n}: {one.get(n)} {two.get(n)}" for n in differ))
