@@ -14,10 +14,9 @@ from orchestration.telemetry import silence
 FAST = {
     "RAY_health_check_period_ms": "500",
     "RAY_health_check_failure_threshold": "4",
-    "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
-"""Ray waits half a minute by default before it calls a node dead, and a minute for a head."""
+"""Ray waits half a minute by default before it calls a node dead."""
 
 
 class Nodes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import platform
 import random
+import socket
 import sys
 import threading
+import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,10 @@ from stages.sandbox import portable
 
 AHEAD = 2
 """Tasks handed in for each CPU of the cluster: the next one is there when one ends, and an autoscaler sees demand."""
+
+PULSE, PATIENCE = 5.0, 30.0
+"""Seconds between two looks at the head of the cluster, and until it is given up: Ray itself ends this process, without
+a word of ours, when its head is gone for a minute."""
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, a cluster that Ray starts listens on loopback alone, on Linux too. Read when Ray is imported.
@@ -49,18 +56,21 @@ def run(function: Function, tries: Tries, engine: EngineConfig, models: bool) ->
         "max_retries": 0,  # counted here, alike for every engine
         "runtime_env": {"env_vars": _environment()},
     }
-    needs = {"CPU": engine.cpus, "GPU": gpus}
+    cluster = _Cluster(ray, {"CPU": engine.cpus, "GPU": gpus})
     told: dict[Any, _Running] = {}  # the stream of a task -> what it works on
     with _token() as token:
         try:
             while tries.waiting or told:
                 if tries.waiting:  # a cluster may have grown since
-                    most = engine.workers or AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
+                    most = engine.workers or AHEAD * cluster.cpus()
                     while tries.waiting and len(told) < most:
                         one = tries.waiting.popleft()
-                        task = serve.options(scheduling_strategy=_where(one, _nodes(ray, needs)), **options)
+                        task = serve.options(scheduling_strategy=_where(one, cluster), **options)
                         told[task.remote(function, one.item, token)] = _Running(one)
-                for stream in ray.wait(list(told), num_returns=1, timeout=10)[0]:
+                ready = ray.wait(list(told), num_returns=1, timeout=PULSE)[0]
+                if not ready:
+                    cluster.check()
+                for stream in ready:
                     kind, value = _hear(ray, stream)
                     if kind == "began":
                         told[stream].node, host = value
@@ -69,11 +79,65 @@ def run(function: Function, tries: Tries, engine: EngineConfig, models: bool) ->
                         tries.tell(told[stream].one.item, value)
                     else:
                         ended = told.pop(stream)
-                        yield from tries.outcome(ended.one, value, ended.node, _nodes(ray, needs))
+                        failed = isinstance(value, Exception)
+                        yield from tries.outcome(ended.one, value, ended.node, cluster.nodes() if failed else ())
         finally:
-            for stream in told:
+            for stream in told if cluster.there else ():
                 with suppress(Exception):
                     ray.cancel(stream, force=True)
+
+
+class _Cluster:
+    """What the head of the cluster says. Ray's own questions to a head that is gone do not come back: it is looked for
+    before each."""
+
+    def __init__(self, ray: ModuleType, needs: Mapping[str, float]) -> None:
+        self._ray, self._needs, self.there = ray, needs, True
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        self._head = host.strip("[]"), int(port)
+
+    def cpus(self) -> int:
+        self.check()
+        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
+    def nodes(self) -> list[str]:
+        """The nodes that are alive and large enough for a shard."""
+        self.check()
+        return [
+            node["NodeID"]
+            for node in self._ray.nodes()
+            if node["Alive"] and all(node["Resources"].get(name, 0) >= some for name, some in self._needs.items())
+        ]
+
+    def check(self) -> None:
+        """Wait for the head while it is away; raises OrbitforgeError when it does not come back."""
+        since = time.monotonic()
+        while True:
+            try:
+                socket.create_connection(self._head, timeout=PULSE).close()
+            except OSError:
+                if time.monotonic() - since > PATIENCE:
+                    self.there = False
+                    atexit.unregister(self._ray.shutdown)  # says goodbye to the head, and waits for it
+                    atexit.register(_leave)
+                    sys.excepthook = sys.__excepthook__  # as does Ray's
+                    host, port = self._head
+                    raise OrbitforgeError(
+                        f"the head of the Ray cluster at {host}:{port} is gone; what was finished is kept: start the "
+                        "cluster and run again"
+                    ) from None
+                time.sleep(1)
+            else:
+                return
+
+
+def _leave() -> None:
+    """End this process, which failed: without its goodbye Ray would crash while the interpreter is taken down."""
+    atexit.unregister(_leave)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @dataclass
@@ -82,20 +146,11 @@ class _Running:
     node: str | None = None
 
 
-def _nodes(ray: ModuleType, needs: Mapping[str, float]) -> list[str]:
-    """The nodes that are alive and large enough for a shard."""
-    return [
-        node["NodeID"]
-        for node in ray.nodes()
-        if node["Alive"] and all(node["Resources"].get(name, 0) >= amount for name, amount in needs.items())
-    ]
-
-
-def _where(one: Try, nodes: Sequence[str]) -> Any:
+def _where(one: Try, cluster: _Cluster) -> Any:
     """Anywhere; what failed on some nodes goes to another one while there is any."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    others = [node for node in nodes if node not in one.failed_on] if one.failed_on else []
+    others = [node for node in cluster.nodes() if node not in one.failed_on] if one.failed_on else []
     return NodeAffinitySchedulingStrategy(random.choice(others), soft=True) if others else "SPREAD"
 
 
