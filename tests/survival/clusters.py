@@ -33,8 +33,11 @@ class Nodes:
     def address(self) -> str:
         return self.cluster.address
 
+    def start(self) -> Any:
+        return _started(lambda: self.cluster.add_node(**_node()))
+
     def add(self) -> None:
-        self.second: Any = _started(lambda: self.cluster.add_node(**_node()))
+        self.second: Any = self.start()
 
     def kill_second(self) -> None:
         """As a machine goes that loses its power: nothing is said to anybody."""
