@@ -21,7 +21,10 @@ def binaries() -> Path | None:
 
 @contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """Yields postgresql://orbitforge@127.0.0.1:PORT, to which a database's name is to be added: dagster or mlflow."""
+    """Yields postgresql+psycopg2://orbitforge@127.0.0.1:PORT; /dagster or /mlflow is to be added.
+
+    SQLAlchemy 2.1 takes psycopg 3 for a plain postgresql://, Dagster brings psycopg2.
+    """
     bin = binaries()
     assert bin
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -42,6 +45,6 @@ def postgres(folder: Path) -> Iterator[str]:
     try:
         for name in ("dagster", "mlflow"):
             call(str(bin / "createdb"), "-h", "127.0.0.1", "-p", str(port), "-U", USER, name)
-        yield f"postgresql://{USER}@127.0.0.1:{port}"
+        yield f"postgresql+psycopg2://{USER}@127.0.0.1:{port}"
     finally:
         call(str(bin / "pg_ctl"), "--wait", f"--pgdata={data}", "--mode=fast", "stop")
