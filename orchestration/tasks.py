@@ -48,7 +48,7 @@ class Task:
     config_hash: str
     inputs: tuple[Input, ...]
     parts: tuple[Part, ...]
-    environment: dict[str, str] = field(default_factory=environment)
+    environment: dict[str, str] = field(default_factory=lambda: environment())
     """Of the machine that plans."""
 
     @property
@@ -78,7 +78,7 @@ class Done:
     metrics: dict[str, float]
     mlflow_run: str | None = None
     host: str = field(default_factory=platform.node)
-    environment: dict[str, str] = field(default_factory=environment)
+    environment: dict[str, str] = field(default_factory=lambda: environment())
 
 
 def plan(current: Current, wanted: Wanted, make: Make) -> Task:

@@ -21,26 +21,19 @@ from tests.survival.clusters import Nodes, two_nodes
 
 REASONS = {
     "other code": "the code of toy.stage was edited meanwhile",
-    "other libraries": r"has polars 0\.0\.1 in place of \d",
     "another folder": "does not see the project's folder",
     "full disk": "no space left on the disk",
 }
 
 
 def mounts(root: Path, folder: Path) -> dict[str, list[str]]:
-    """What each bad machine mounts over the project that all see, or over its libraries."""
-    import polars
-
+    """What each bad machine mounts over the project that all see."""
     code = folder / "stage.py"
     code.write_text((root / "src/toy/stage.py").read_text().replace("views)", "views + 1)"))
-    (described,) = Path(polars.__file__).parents[1].glob("polars-*.dist-info/METADATA")
-    libraries = folder / "METADATA"
-    libraries.write_text(re.sub(r"(?m)^Version: .*$", "Version: 0.0.1", described.read_text()))
     for name in ("cluster", "views"):
         (root / ".work" / name).mkdir(parents=True)
     return {
         "other code": ["--bind", str(code), str(root / "src/toy/stage.py")],
-        "other libraries": ["--bind", str(libraries), str(described)],
         "another folder": ["-t", "tmpfs", "none", str(root / ".work/cluster")],
         "full disk": ["-t", "tmpfs", "-o", "size=4k,nr_inodes=2", "none", str(root / ".work/views")],
     }
