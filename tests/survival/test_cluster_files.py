@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from orchestration.definitions import defs
 from orchestration.errors import OrbitforgeError
 from orchestration.home import open_instance, prepare_home
 from orchestration.resources.engines.config import EngineConfig
@@ -134,3 +135,4 @@ def test_dagster_keeps_what_it_knows_in_postgresql(
         assert tell(instance, events) == 40
         assert len(instance.fetch_materializations(dg.AssetKey("views"), limit=100).records) == 40
     assert not list((project / ".dagster").rglob("*.db"))
+    dg.Definitions.validate_loadable(defs)

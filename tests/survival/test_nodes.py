@@ -157,8 +157,9 @@ def test_nothing_is_written_after_the_main_process_is_killed(nodes: Nodes, tmp_p
         assert [holder(tmp_path / "project" / f"{name}.lock") for name in "ab"] == [None, None]
 
 
-def test_a_head_that_is_killed_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    with two_nodes() as nodes, driver(nodes, tmp_path / "project") as ours:
+def test_a_head_that_is_killed_ends_the_run_in_one_line(nodes: Nodes, tmp_path: Path) -> None:
+    """The last one: it takes the cluster with it."""
+    with driver(nodes, tmp_path / "project") as ours:
         nodes.cluster.remove_node(nodes.cluster.head_node, allow_graceful=False)
         _, errors = ours.communicate(timeout=60)
     assert ours.returncode == 1
