@@ -13,7 +13,7 @@ from orchestration.locks import locked
 def beat(file: Path, report: Any) -> int:
     with locked(file.with_suffix(".lock")):
         report({"step": 0, "of": 1})
-        for _ in range(300):
+        for _ in range(3000):
             with file.open("a") as lines:
                 lines.write(f"{os.getpid()}\n")
             time.sleep(0.1)
