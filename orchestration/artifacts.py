@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -29,7 +28,7 @@ from orchestration.resources.shards import map_shards
 from orchestration.resources.tracking import Tracking, TrackingError
 from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
-from orchestration.versions import GitState, code_modules, config_of, environment, git_state, tree_version
+from orchestration.versions import GitState, code_modules, config_of, git_state, tree_version
 from orchestration.workspace import changing_data, in_place, missing, place
 
 if TYPE_CHECKING:
@@ -265,12 +264,12 @@ def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:
         config_hash=task.config_hash,
         config=config_of(task.preset, task.step.config),
         seed=task.seed,
-        environment=environment(),
+        environment=done.environment,
         git_commit=git.commit,
         git_diff=git.diff,
         dagster_run=run_id,
         mlflow_run=done.mlflow_run,
-        host=platform.node(),
+        host=done.host,
         started=done.started,
         ended=now(),
         seconds=done.seconds,

@@ -31,7 +31,7 @@ NO_RETRY = {"dagster/max_retries": "0"}
 """A daemon cannot start again what lives in a process of its own; the next `orbitforge run` goes on from there."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ERROR = dg.AssetCheckSeverity.ERROR
-PLAIN = {"OrbitforgeError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
+PLAIN = {"OrbitforgeError", "MachineError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
 EXPECTED = PLAIN | {"ValueError", "OSError", "FloatingPointError"}
 """What a stage raises about its input or its numbers; anything else is our own mistake and shown with its traceback."""
 

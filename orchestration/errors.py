@@ -57,6 +57,10 @@ class StoppedError(OrbitforgeError):
     exit_code = 130
 
 
+class MachineError(OrbitforgeError):
+    """What this machine cannot do and another one may: its disk is full, or its code is not that of the run."""
+
+
 def in_plain_words(error: BaseException) -> str | None:
     """One line for what a machine can refuse (disk, memory, locks), with the file it refused if it says; None for other
     errors."""
@@ -73,11 +77,11 @@ def in_plain_words(error: BaseException) -> str | None:
 
 @contextmanager
 def plain_errors(doing: str) -> Iterator[None]:
-    """Turn what a disk can refuse (full, read-only, no permission) into an OrbitforgeError: "`doing`: ..."."""
+    """Turn what a disk can refuse (full, read-only, no permission) into a MachineError: "`doing`: ..."."""
     try:
         yield
     except OSError as error:
         words = in_plain_words(error)
         if words is None:
             raise
-        raise OrbitforgeError(f"{doing}: {words}") from error
+        raise MachineError(f"{doing}: {words}") from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from orchestration import paths
-from orchestration.errors import plain_errors
+from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from orchestration.telemetry import SILENT
 
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     import dagster as dg
 
 TEMPLATE = Path(__file__).parent / "dagster.yaml"
+VARIABLE = "ORBITFORGE_DAGSTER_YAML"
+"""Names a file to use in place of the template: PostgreSQL, a launcher of runs, what a team shares."""
 
 
 def prepare_home() -> Path:
     """Write `.dagster/dagster.yaml` and `.env` where they are missing; DAGSTER_HOME is set for this process too.
 
+    The file that ORBITFORGE_DAGSTER_YAML names takes the place of what is there. Raises OrbitforgeError without it.
     Dagster reads `.env` in the folder where it is started, so that plain `dagster dev` sees the runs of
     `orbitforge run`. Other lines of `.env` stay; a DAGSTER_HOME of another folder is put right, because a moved
     clone would go on writing into the old one.
     """
     home = paths.dagster_home()
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / TEMPLATE.name).exists():
-        shutil.copyfile(TEMPLATE, home / TEMPLATE.name)
+    _configure(home / TEMPLATE.name)
     file = paths.root() / ".env"
     before = file.read_text() if file.exists() else ""
     lines = [line for line in before.splitlines() if _name(line) != "DAGSTER_HOME"]
@@ -38,6 +40,21 @@ def prepare_home() -> Path:
         file.write_text(after)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
+
+
+def _configure(file: Path) -> None:
+    named = os.environ.get(VARIABLE)
+    template = Path(named) if named else TEMPLATE
+    try:
+        text = template.read_text()
+    except OSError as error:
+        raise OrbitforgeError(
+            f"{VARIABLE}={named} cannot be read ({error.strerror}); name a file, or unset it"
+        ) from None
+    if not file.exists() or (named and file.read_text() != text):
+        aside = file.with_name(f"{file.name}.{uuid4().hex}")  # other processes read the file
+        aside.write_text(text)
+        aside.replace(file)
 
 
 def _name(line: str) -> str:

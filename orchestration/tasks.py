@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import MachineError, OrbitforgeError
 from orchestration.lineage.current import Current, Shard, Wanted, input_versions
 from orchestration.lineage.ledger import File, Input, Row, utc
 from orchestration.lineage.meanwhile import made_before
@@ -18,7 +19,7 @@ from orchestration.lineage.sources import observe
 from orchestration.locks import this_process
 from orchestration.resources.store import object_path
 from orchestration.steps import Make, Report, Source, Step, Work
-from orchestration.versions import asset_seed, code_version, config_of
+from orchestration.versions import TOOLS, asset_seed, code_version, config_of, environment
 from orchestration.workspace import Scratch, link_inputs, missing, protect, store
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Task:
     config_hash: str
     inputs: tuple[Input, ...]
     parts: tuple[Part, ...]
+    environment: dict[str, str] = field(default_factory=lambda: environment())
+    """Of the machine that plans."""
 
     @property
     def asset(self) -> str:
@@ -71,7 +74,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Done:
-    """What making gave; the files are in the cache. `seconds` are those of the stage and of hashing.
+    """What making gave, and where; the files are in the cache. `seconds` are those of the stage and of hashing.
 
     `row` is the id of the row that says so already, where another process has made the same meanwhile.
     """
@@ -82,6 +85,8 @@ class Done:
     metrics: dict[str, float]
     mlflow_run: str | None = None
     row: str | None = None
+    host: str = field(default_factory=platform.node)
+    environment: dict[str, str] = field(default_factory=lambda: environment())
 
 
 def plan(current: Current, wanted: Wanted, make: Make) -> Task:
@@ -159,7 +164,8 @@ def perform(
     """Make one artifact: link its inputs, run the stage, and `keep` its output, which is to move it into the cache.
 
     `begin` gives the loggers; it is called when it is sure that nobody else has made it. Raises what the stage raises,
-    and OrbitforgeError when the code was edited meanwhile.
+    and MachineError when the code was edited meanwhile, or when code or libraries here are not those of the machine
+    that planned it.
     """
     scratch, metrics = task.scratch, {}
     note = f"{task.preset.name} {this_process()}"
@@ -178,6 +184,7 @@ def perform(
         if done := _done_before(scratch) or (_committed(task) if waited or task.shard is None else None):
             return done
         _same_code(task)
+        _same_libraries(task)
         started, clock = utc(), time.monotonic()
         inputs = scratch.fresh("inputs")
         for part in task.parts:
@@ -297,4 +304,17 @@ def _committed(task: Task) -> Done | None:
 def _same_code(task: Task) -> None:
     if code_version(task.step.code) != task.code:
         modules = ", ".join(task.step.code)
-        raise OrbitforgeError(f"the code of {modules} was edited meanwhile; nothing was recorded, start the run again")
+        raise MachineError(
+            f"the code of {modules} was edited meanwhile; nothing was recorded, start the run again (or, if "
+            f"{platform.node()} has code of its own, give it that of the run)"
+        )
+
+
+def _same_libraries(task: Task) -> None:
+    """The ledger says by which libraries an artifact was made, and those of one run are alike."""
+    free = TOOLS | {"threads"}
+    here, there = environment(), task.environment
+    other = sorted(name for name in (here.keys() | there.keys()) - free if here.get(name) != there.get(name))
+    if other:
+        words = ", ".join(f"{name} {here.get(name, 'absent')} in place of {there.get(name, 'none')}" for name in other)
+        raise MachineError(f"{platform.node()} has {words}; nothing was made there: give it the image of the run")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -86,31 +87,47 @@ def _outcome(told: Any, ranks: list[Any], report: Report) -> Any:
     failed = None
     while True:
         ready = wait([told, *others], _PATIENCE if failed is not None else None)
-        if told in ready:
-            try:
-                kind, value = told.recv()
-            except EOFError:
-                raise _failure(failed or 0, len(ranks)) from None
-            if kind == _EVENT:
-                report(value)
-            elif kind == _RESULT:
-                return value
-            elif failed is None or isinstance(value, InputError):
-                raise value
-            else:  # rank 0 lost the one that failed
-                raise _failure(failed, len(ranks)) from value
-        elif not ready:
-            for process in ranks:
-                process.kill()
-            raise _failure(failed or 0, len(ranks))
         for sentinel in [s for s in ready if s in others]:
             rank = others.pop(sentinel)
             ranks[rank].join()
             failed = rank if ranks[rank].exitcode and failed is None else failed
+        if told in ready:
+            try:
+                kind, value = told.recv()
+            except EOFError:
+                raise _failure(failed or 0, ranks) from None
+            if kind == _EVENT:
+                report(value)
+            elif kind == _RESULT:
+                return value
+            elif isinstance(value, InputError):
+                raise value
+            elif (lost := failed if failed is not None else _killed(others, ranks)) is not None:
+                raise _failure(lost, ranks) from value  # rank 0 lost the one that failed
+            else:
+                raise value
+        elif not ready:
+            for process in ranks:
+                process.kill()
+            raise _failure(failed or 0, ranks)
 
 
-def _failure(rank: int, devices: int) -> InputError:
-    return InputError(f"rank {rank} of {devices} failed; its traceback is on standard error")
+def _killed(others: dict[int, int], ranks: list[Any]) -> int | None:
+    """The rank that a signal has ended: rank 0 may tell that it is lost before the system does."""
+    wait(list(others), 1)
+    return next((rank for rank in others.values() if (ranks[rank].exitcode or 0) < 0), None)
+
+
+def _failure(rank: int, ranks: list[Any]) -> InputError:
+    ranks[rank].join(1)
+    code = ranks[rank].exitcode or 0
+    if code >= 0:
+        return InputError(f"rank {rank} of {len(ranks)} failed; its traceback is on standard error")
+    advice = " (often there was not enough memory)" if code == -signal.SIGKILL else ""
+    return InputError(
+        f"rank {rank} of {len(ranks)} was killed by signal {-code}{advice}; run again to go on from the last resume "
+        "state"
+    )
 
 
 def _rank(work: Work, rank: Rank, teller: Connection) -> None:

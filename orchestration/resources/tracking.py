@@ -323,8 +323,9 @@ class Tracking(dg.ConfigurableResource):
     def _experiment(self, client: MlflowClient, name: str) -> str:
         if found := client.get_experiment_by_name(name):
             return found.experiment_id
-        # without a server MLflow would put files below the current folder
-        place = (paths.mlflow_home() / "artifacts" / name).as_uri() if self.is_local else None
+        # without a server, in a database of ours or of a team, MLflow would put files below the current folder
+        served = self.tracking_uri.startswith(("http:", "https:", "databricks"))
+        place = None if served else (paths.mlflow_home() / "artifacts" / name).as_uri()
         return client.create_experiment(name, artifact_location=place)
 
     def client(self) -> MlflowClient:

@@ -5,20 +5,23 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from orchestration import artifacts
+from orchestration import artifacts, tasks
 from orchestration.adopt import adopt
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import MachineError, OrbitforgeError
+from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MADE, OBSERVED, RECALLED, Ledger, Row
 from orchestration.lineage.reconcile import reconcile
 from orchestration.resources import store
 from orchestration.steps import Work
-from orchestration.versions import asset_seed, data_version
-from tests.orchestration.world import MODEL, World, build
+from orchestration.tasks import perform, plan
+from orchestration.versions import asset_seed, data_version, environment
+from tests.orchestration.world import MODEL, World, build, make_of
 
 CHAIN = ("views", "manifest", "model", "clips")
 
@@ -264,7 +267,7 @@ import os
 import sys
 sys.path.insert(0, {source!r})
 import dagster as dg
-from orchestration import artifacts
+from orchestration import artifacts, tasks
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
 from tests.orchestration.world import CLIPS, MANIFEST, TABLE_MODEL, VIEWS, World
@@ -339,3 +342,16 @@ def test_models_need_mlflow_before_they_start(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(OrbitforgeError, match=r"MLflow at http://127\.0\.0\.1:9 cannot be reached"):
         world.make("model")
     assert world.calls() == []
+
+
+def test_a_machine_with_other_libraries_makes_nothing(world: World, monkeypatch: pytest.MonkeyPatch):
+    there = dict(tasks.environment()) | {"polars": "0.0.1", "cpu": "another", "threads": "8", "dagster": "0.1"}
+    monkeypatch.setattr(tasks, "environment", lambda: there)
+    current = Current(world.pipeline)
+    task = plan(current, current.wanted(world.pipeline.find("views"), "000"), make_of("views"))
+    task = replace(task, environment=environment())
+    with pytest.raises(MachineError, match=r"has polars 0\.0\.1 in place of \d[\d.]*; nothing was made there"):
+        perform(task, lambda event: None)
+    assert world.calls() == []
+    made_there = perform(replace(task, environment=there | {"cpu": "mine", "threads": "1"}), lambda event: None)
+    assert made_there.environment == there

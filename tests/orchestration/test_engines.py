@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,50 +24,20 @@ from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.engines.tries import Report
 from orchestration.resources.shards import map_shards
 from orchestration.steps import Work
-from orchestration.telemetry import silence
 from orchestration.versions import file_md5
 from stages.errors import InputError
 from stages.objects.sources import PROMPTS, read_table
-
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-FAST = {
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_failure_threshold": "4",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
-"""Ray waits half a minute by default before it calls a node dead."""
+from tests.survival.clusters import Nodes, two_nodes
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster() -> Iterator[Nodes]:
     """Two nodes of one CPU each, on loopback."""
-    silence()
-    import ray
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in FAST.items():
-            patch.setenv(name, value)
-        head = {**NODE, "include_dashboard": False}
-        cluster: Any = _started(lambda: Cluster(initialize_head=True, head_node_args=head))
-        try:
-            cluster.second = _started(lambda: cluster.add_node(**NODE))
-            yield cluster
-        finally:
-            ray.shutdown()
-            cluster.shutdown()
+    with two_nodes() as nodes:
+        yield nodes
 
 
-def _started(start: Any) -> Any:
-    """On a machine that is busy otherwise Ray gives up its own processes after 15 s: once more then."""
-    try:
-        return start()
-    except Exception as error:
-        warnings.warn(f"Ray is started once more: {error}", RuntimeWarning, stacklevel=2)
-        return start()
-
-
-def on_ray(cluster: Any, **more: Any) -> EngineConfig:
+def on_ray(cluster: Nodes, **more: Any) -> EngineConfig:
     return EngineConfig(name="ray", address=cluster.address, **more)
 
 
@@ -156,7 +125,7 @@ def test_what_is_preloaded_can_be_forked():
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
-def test_ray_gives_the_bytes_of_this_process(corpus: list[Shard], expected: Any, tmp_path: Path, cluster: Any):
+def test_ray_gives_the_bytes_of_this_process(corpus: list[Shard], expected: Any, tmp_path: Path, cluster: Nodes):
     seen: list[tuple[str, Any]] = []
     results = map_shards(
         generate, moved(corpus, tmp_path), on_ray(cluster), report=lambda s, e: seen.append((s.name, e.get("step")))
@@ -173,7 +142,7 @@ def where(item: float, report: Report) -> tuple[str, str | None]:
     return ray.get_runtime_context().get_node_id(), os.environ.get("OMP_NUM_THREADS")
 
 
-def test_shards_land_on_both_nodes_with_one_thread_each(cluster: Any):
+def test_shards_land_on_both_nodes_with_one_thread_each(cluster: Nodes):
     results: list[Any] = [value for _, value in map_shards(where, [1.0] * 6, on_ray(cluster))]
     assert len({node for node, _ in results}) == 2
     assert {threads for _, threads in results} == {"1"}
@@ -233,13 +202,13 @@ def test_a_poisoned_shard_is_set_aside_after_its_retries(name: str, tmp_path: Pa
         assert isinstance(results["killer"], OrbitforgeError)
 
 
-def test_a_node_that_dies_costs_time_alone(corpus: list[Shard], expected: Any, tmp_path: Path, cluster: Any):
+def test_a_node_that_dies_costs_time_alone(corpus: list[Shard], expected: Any, tmp_path: Path, cluster: Nodes):
     killed = threading.Event()
 
     def kill_after_the_first_report(*_: Any) -> None:
         if not killed.is_set():
             killed.set()
-            cluster.remove_node(cluster.second, allow_graceful=False)
+            cluster.kill_second()
 
     results = hashes(
         map_shards(
@@ -250,7 +219,7 @@ def test_a_node_that_dies_costs_time_alone(corpus: list[Shard], expected: Any, t
         )
     )
     assert killed.is_set()
-    assert not cluster.worker_nodes
+    assert not cluster.cluster.worker_nodes
     assert results == expected
 
 

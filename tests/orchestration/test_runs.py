@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,29 @@ def _job() -> dg.JobDefinition:
         pass
 
     return nothing
+
+
+ELSEWHERE = """
+import platform, sys, time
+platform.node = lambda: "another-machine"
+from orchestration.resources.runs import run_tags
+import json
+print(json.dumps(run_tags()), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_run_of_another_machine_is_dead_when_its_lock_is_free(project: Path):
+    child = subprocess.Popen([sys.executable, "-c", ELSEWHERE], stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    tags = json.loads(child.stdout.readline())
+    assert tags["orbitforge/host"] == "another-machine"
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(_job(), tags=tags, status=dg.DagsterRunStatus.STARTED)
+        unknown = {**tags, "orbitforge/pid": "1"}  # no lock of it was ever seen
+        instance.create_run_for_job(_job(), tags=unknown, status=dg.DagsterRunStatus.STARTED)
+        assert free_dead_runs(instance) == []
+        child.kill()
+        child.wait()
+        assert free_dead_runs(instance) == [run.run_id]
+        assert free_dead_runs(instance) == []

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,7 @@ class StopError(Exception):
 
 
 def train(
-    scratch: Path, seed: int = 1, stop_after: int | None = None, **changes: Any
+    scratch: Path, seed: int = 1, stop_after: int | None = None, killed: int | None = None, **changes: Any
 ) -> tuple[nn.Module, pl.DataFrame]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1))
@@ -42,8 +46,10 @@ def train(
     def loss(net: nn.Module, batch: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
         nonlocal seen
         seen += 1
-        if seen == stop_after:
+        if seen == stop_after and killed is None:
             raise StopError
+        if seen == stop_after and torch.distributed.get_rank() == killed:
+            os.kill(os.getpid(), signal.SIGKILL)
         noisy = batch + 0.1 * torch.randn(batch.shape, generator=generator)
         return {"loss": (net(noisy) - noisy.sum(1, keepdim=True)).square().mean()}
 
@@ -147,6 +153,22 @@ def test_two_devices_resume_with_the_same_bytes(tmp_path: Path, strategy: str) -
     whole, curve = train(tmp_path / "whole", **changes)
     with pytest.raises((StopError, InputError)):
         train(tmp_path / "cut", stop_after=27, **changes)
+    assert (tmp_path / "cut" / "step=20.ckpt").exists()
+    resumed, resumed_curve = train(tmp_path / "cut", **changes)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert curve.equals(resumed_curve)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_is_told_in_one_line_and_leaves_nobody(tmp_path: Path, rank: int) -> None:
+    changes: dict[str, Any] = {"accumulate": 2, "devices": 2}
+    whole, curve = train(tmp_path / "whole", **changes)
+    told = rf"^rank {rank} of 2 was killed by signal 9 .*; run again to go on from the last resume state$"
+    began = time.monotonic()
+    with pytest.raises(InputError, match=told):
+        train(tmp_path / "cut", stop_after=27, killed=rank, **changes)
+    assert time.monotonic() - began < 60  # the other one does not wait for it
+    assert not multiprocessing.active_children()
     assert (tmp_path / "cut" / "step=20.ckpt").exists()
     resumed, resumed_curve = train(tmp_path / "cut", **changes)
     assert torch.equal(weights(whole), weights(resumed))

@@ -20,7 +20,8 @@ class EngineConfig(BaseModel):
     )
     retries: int = Field(default=1, ge=0, description="further tries of a shard that failed, after the others")
     address: str | None = Field(
-        default=None, description="of a Ray cluster (host:port, auto); null starts one here, loopback"
+        default=None,
+        description="of a Ray cluster (host:port, auto); null: RAY_ADDRESS, without it one is started here, loopback",
     )
     cpus: float = Field(default=1, ge=0, description="of a shard on Ray")
     gpus: float = Field(default=1, ge=0, description="of a shard that runs models, where there are GPUs")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import MachineError, OrbitforgeError, in_plain_words
 from stages.errors import InputError
 
 Report = Callable[[dict[str, Any]], None]
@@ -20,10 +20,11 @@ class WorkerDiedError(OrbitforgeError):
 
 @dataclass
 class Try:
-    """One item, with the tries that are left after this one."""
+    """One item, with the tries that are left after this one, and the machines on which it failed."""
 
     item: Any
     left: int
+    failed_on: frozenset[str] = frozenset()
 
 
 class Tries:
@@ -33,15 +34,34 @@ class Tries:
         self.waiting = deque(Try(item, retries) for item in items)
         self.tell = tell
 
-    def outcome(self, one: Try, value: Any) -> Iterator[tuple[Any, Any]]:
-        """The item with its result or its last error; nothing when it will be tried again."""
-        if isinstance(value, Exception) and one.left and _may_pass(value):
-            self.waiting.append(Try(one.item, one.left - 1))
-            self.tell(one.item, {"message": f"failed, will be tried again: {' '.join(str(value).split())}"})
+    def outcome(
+        self, one: Try, value: Any, on: str | None = None, others: Iterable[str] = ()
+    ) -> Iterator[tuple[Any, Any]]:
+        """The item with its result or its last error; nothing when it will be tried again.
+
+        `on` is the machine it was tried on, `others` are those that could take it as well: what one machine cannot do
+        goes to another one, and costs no retry.
+        """
+        if not isinstance(value, Exception):
+            yield one.item, value
+            return
+        known = frozenset((on,)) if on else frozenset[str]()
+        elsewhere = on not in one.failed_on and set(others) - one.failed_on - known
+        if elsewhere and _of_the_machine(value):
+            left = one.left
+        elif one.left and _may_pass(value):
+            left = one.left - 1
         else:
             yield one.item, value
+            return
+        self.waiting.append(replace(one, left=left, failed_on=one.failed_on | known))
+        self.tell(one.item, {"message": f"failed, will be tried again: {' '.join(str(value).split())}"})
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether another try may end otherwise: what a person has to put right stays as it is."""
     return isinstance(error, WorkerDiedError) or not isinstance(error, OrbitforgeError | InputError)
+
+
+def _of_the_machine(error: Exception) -> bool:
+    return isinstance(error, MachineError) or in_plain_words(error) is not None

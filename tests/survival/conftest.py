@@ -1,0 +1,5 @@
+"""The fixtures of tests of the orchestration."""
+
+from tests.orchestration.conftest import project
+
+__all__ = ["project"]
