@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestration import telemetry
+from orchestration.cli.terminal import printable, tame
 from orchestration.errors import OrbitforgeError, in_plain_words
 from stages.errors import InputError
 
@@ -33,7 +34,7 @@ class PlainErrors(TyperGroup):
 
     @staticmethod
     def _stop(message: str) -> None:
-        typer.secho(f"error: {message}", fg="red", err=True)
+        typer.secho(f"error: {printable(' '.join(message.splitlines()))}", fg="red", err=True)
         sys.exit(1)
 
 
@@ -72,6 +73,7 @@ SaliencyOption = Annotated[
 def prepare(preset: str | None) -> None:
     """What must stand before anything heavy is imported: the preset, one thread, no telemetry."""
     telemetry.silence()
+    tame()
     # results differ bitwise between thread counts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if preset:

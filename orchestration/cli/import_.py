@@ -38,7 +38,8 @@ def import_command(
 ) -> None:
     console = Console(stderr=True)
 
-    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    named = TextColumn("{task.description}", markup=False)  # as others called their files
+    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), named)
     with (
         plain_errors(f"writing {folder}"),
         locked(folder / ".lock", waiting=waits(console, f"imports into {folder}")),

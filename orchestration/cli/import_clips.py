@@ -47,7 +47,8 @@ def import_clips_command(
     video, rendering = preset.base.video.video, preset.rendering
     form = ClipFormat(frames or video.frames, size or video.size, rendering.radius, rendering.focal)
     console = Console(stderr=True)
-    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    named = TextColumn("{task.description}", markup=False)  # as others called their files
+    columns = (TextColumn("importing"), MofNCompleteColumn(), TimeElapsedColumn(), named)
     output.mkdir(parents=True, exist_ok=True)
     started = now()
 

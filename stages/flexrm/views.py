@@ -8,7 +8,6 @@ said before a model computes anything.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +23,9 @@ from torch import Tensor
 from models.camera import Camera
 from models.flexrm_config import VIEWS
 from models.triplane import box_limits
+from stages.documents import read_json
 from stages.errors import InputError
+from stages.pictures import open_picture
 from stages.reconstruction.picture import Picture, object_mask, read_picture
 
 RINGS = ("orbit", "elevations", "candidates")
@@ -156,7 +157,7 @@ def _refuse_blind(name: str, mask: Float[Tensor, "s s"], camera: Camera, box: fl
 def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> Camera:
     """The cameras of nerfstudio's file for these pictures: by the name of the file, with or without its folder."""
     try:
-        given = json.loads(file.read_text())
+        given = read_json(file.read_text())
         frames: list[dict[str, Any]] = given["frames"]
         named = {str(frame["file_path"]): frame for frame in frames}
     except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
@@ -218,7 +219,7 @@ def _refuse_lens(given: dict[str, Any]) -> None:
 
 def _as_stored(path: Path, width: int, height: int) -> tuple[float, float]:
     """Width and height before a large picture was read smaller: what focal lengths in pixels are of."""
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         factor = max(picture.size) / max(width, height)
     return width * factor, height * factor
 

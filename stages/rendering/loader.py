@@ -50,6 +50,8 @@ def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None =
         raise
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
+    if not np.isfinite(mesh.vertices).all() or not np.isfinite(mesh.normals).all():
+        raise MeshError("not finite: vertices or normals, once they are placed")
     if not np.isfinite(mesh.uv).all() or not np.isfinite(mesh.colours).all():
         raise MeshError("not finite: texture coordinates or colours")
     if rotation:
