@@ -1,4 +1,4 @@
-"""YAML and JSON that others wrote, as plain values: no tags, no anchors, no endless nesting, finite numbers."""
+"""YAML and JSON that others wrote, as plain values: no tags, no endless anchors or nesting, finite numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ LARGEST = 4 << 20
 """Characters of a YAML document."""
 DEEPEST = 60
 """Collections within each other."""
+MOST = 200_000
+"""Values, those that anchors stand for counted wherever they do."""
 
 
 class DocumentError(ValueError):
@@ -19,23 +21,36 @@ class DocumentError(ValueError):
 
 
 class _Plain(yaml.SafeLoader):
-    """What PyYAML's safe loader lets through and a person does not write: anchors, which can stand for more than any
-    memory holds; a key that occurs twice; numbers without end."""
+    """PyYAML's safe loader without what it lets through and no person writes: anchors that stand for more than any
+    memory holds, or for themselves; a key that occurs twice; numbers without end."""
 
-    depth = 0
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._values = 0
+        self._values_of: dict[str, int] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.get_event()
-            raise yaml.composer.ComposerError(None, None, "anchors are not read; write the value out", event.start_mark)
-        self.depth += 1
-        if self.depth > DEEPEST:
-            raise yaml.composer.ComposerError(
-                None, None, f"more than {DEEPEST} levels of nesting", self.peek_event().start_mark
-            )
+        event = self.peek_event()
+        before = self._values
+        self._depth += 1
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in self.anchors and event.anchor not in self._values_of:
+                raise self._refused("an anchor within itself")
+            self._values += self._values_of.get(event.anchor, 0)
+        else:
+            self._values += 1
+        if self._values > MOST:
+            raise self._refused(f"more than {MOST} values")
+        if self._depth > DEEPEST:
+            raise self._refused(f"more than {DEEPEST} levels of nesting")
         node = super().compose_node(parent, index)
-        self.depth -= 1
+        if event.anchor and not isinstance(event, yaml.AliasEvent):
+            self._values_of[event.anchor] = self._values - before
+        self._depth -= 1
         return node
+
+    def _refused(self, why: str) -> yaml.MarkedYAMLError:
+        return yaml.composer.ComposerError(None, None, why, self.peek_event().start_mark)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()

@@ -13,7 +13,7 @@ from PIL import EpsImagePlugin, Image, UnidentifiedImageError
 EpsImagePlugin.gs_binary = False  # else Pillow hands what says it is PostScript to Ghostscript, whoever asks it
 
 FORMATS = (
-    "PNG", "JPEG", "MPO", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "QOI", "PCX",
+    "PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "TGA", "ICO", "JPEG2000", "QOI", "PCX",
     "SGI", "PSD", "DDS",
 )  # fmt: skip
 """Of Pillow's, those that hold pixels; others are PostScript, or stand for programs that would read them."""

@@ -8,7 +8,7 @@ import polars as pl
 
 from stages.errors import InputError
 from stages.sandbox import Limits, Sandbox
-from stages.text import FORMULA
+from stages.text import FORMULA, STEERING, spelled_out
 
 LARGEST = 1 << 29
 """Bytes of text in a table from elsewhere."""
@@ -16,14 +16,22 @@ LARGEST = 1 << 29
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
     """Whole or not at all, as .csv or else as Parquet. In a CSV, which spreadsheets open, what they would take for a
-    formula begins with an apostrophe."""
+    formula begins with an apostrophe, and control characters are spelled out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         if path.suffix.lower() == ".csv":
-            formula = pl.col(pl.String).str.slice(0, 1).is_in(FORMULA)
-            table = table.with_columns(pl.when(formula).then("'" + pl.col(pl.String)).otherwise(pl.col(pl.String)))
-            table.write_csv(unfinished)
+            table = table.with_columns(
+                column.map_elements(spelled_out, return_dtype=pl.String)
+                for column in table.select(pl.col(pl.String))
+                if column.str.contains(STEERING).any()
+            )
+            texts = [pl.col(name) for name, kind in table.schema.items() if kind == pl.String]
+            plain = [
+                pl.when(each.str.slice(0, 1).is_in(FORMULA)).then("'" + each).otherwise(each).name.keep()
+                for each in texts
+            ]
+            table.with_columns(plain).write_csv(unfinished)
         else:
             table.write_parquet(unfinished)
         unfinished.replace(path)

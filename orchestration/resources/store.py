@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import configparser
-import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from orchestration import paths
 from orchestration.errors import OrbitforgeError
 from orchestration.locks import locked
+from stages.documents import DocumentError, read_json, read_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
     from orchestration.lineage.ledger import File
 
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _PATIENCE = 20  # attempts at DVC's lock, 3 s each
 
 
@@ -65,14 +65,17 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     remote = remote or _config().get("core", "remote", fallback=None)
     url = _url(remote)
     with _repo() as repo:
-        from dvc.exceptions import DvcException
-
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
-            if not place:
-                return int(repo.fetch(targets=here, remote=remote))
+            if not place or not recorded():
+                fetched = int(repo.fetch(targets=here, remote=remote))
+                if not place:
+                    return fetched
+            recorded()  # DVC would write any path that a list names, also outside of data/
             done = repo.pull(targets=here, remote=remote)
-        except (DvcException, OSError) as error:
+        except OrbitforgeError:
+            raise
+        except Exception as error:  # of lists that it did not write DVC raises any type
             words = " ".join(str(error).split())
             raise OrbitforgeError(
                 f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
@@ -173,14 +176,17 @@ def pointer(revision: str | None = None) -> str | None:
         shown = subprocess.run(["git", "show", f"{revision}:./data.dvc"], cwd=paths.root(), capture_output=True)
         if shown.returncode:
             return None
-        text = shown.stdout.decode()
+        text = shown.stdout
     elif file.is_file():
-        text = file.read_text()
+        text = file.read_bytes()
     else:
         return None
     try:
-        return str(yaml.safe_load(text)["outs"][0]["md5"])
-    except (yaml.YAMLError, LookupError, TypeError):
+        md5 = str(read_yaml(text)["outs"][0]["md5"])
+        if not _MD5.fullmatch(md5):
+            raise DocumentError(md5)
+        return md5
+    except (DocumentError, LookupError, TypeError):
         raise OrbitforgeError(
             f"{file} is no pointer that DVC wrote{f' in {revision}' if revision else ''}; bring it back with "
             "`git checkout -- data.dvc`"
@@ -188,12 +194,31 @@ def pointer(revision: str | None = None) -> str | None:
 
 
 def listed(md5: str) -> dict[str, str] | None:
-    """What the folder object `md5` lists: path -> md5; None when it is not in the cache."""
+    """What the folder object `md5` lists: path -> md5; None when it is not in the cache.
+
+    Raises OrbitforgeError for what is no list of files below one folder.
+    """
+    path = object_path(md5)
     try:
-        entries = json.loads(object_path(md5).read_text())
+        found = {entry["relpath"]: entry["md5"] for entry in read_json(path.read_bytes())}
+        wrong = [name for name, of in found.items() if not (_below(name) and _MD5.fullmatch(of))]
     except FileNotFoundError:
         return None
-    return {entry["relpath"]: entry["md5"] for entry in entries}
+    except (DocumentError, LookupError, TypeError, AttributeError):
+        raise OrbitforgeError(
+            f"{path} is no list that DVC wrote; remove it, and fetch it from a remote again"
+        ) from None
+    if wrong:
+        raise OrbitforgeError(
+            f"{path} lists {wrong[0]!r}, which is no file below data/: whoever can write to the remote has changed it; "
+            "nothing is fetched by it"
+        )
+    return found
+
+
+def _below(name: str) -> bool:
+    """Whether a relative path stays where it starts."""
+    return bool(name) and not (set(name.split("/")) & {"", ".", ".."}) and "\0" not in name and "\\" not in name
 
 
 def _repo() -> Repo:

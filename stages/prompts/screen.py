@@ -55,7 +55,7 @@ def screened(
     harmful = _pattern(unsafe)
     found = _folded(pl.col("text")).str.extract(harmful, 1) if harmful else pl.lit(None, pl.String)
     table = table.with_columns(
-        reason=pl.when(pl.col("key") == "")
+        reason=pl.when(pl.col("key").str.replace_all(r"[\p{Cf}\s]", "") == "")
         .then(pl.lit(EMPTY))
         .when((pl.col("_length") > config.longest) | endless.fill_null(False))
         .then(pl.lit(LONG))

@@ -115,6 +115,8 @@ for _ in range(4):
     NESTED = zipped(*((f"{number}.zip", NESTED) for number in range(16)))
 
 ATTACKS = (
+    _zip("a good archive", zipped(("a.obj", MESH)), ONE),
+    _library("a good library", _entry(), ONE),
     _zip("member above the folder", zipped((f"../{MARK}.obj", MESH))),
     _zip("member far above the folder", zipped(("../" * 20 + f"tmp/{MARK}.obj", MESH))),
     _zip("member up and down", zipped((f"a/../../{MARK}.obj", MESH))),
@@ -123,9 +125,17 @@ ATTACKS = (
     Attack("member by absolute name", _absolute),
     _zip("member is a link", zipped((mode("a.obj", stat.S_IFLNK | 0o777), b"/etc/passwd"))),
     Attack("member through a link", _link_then_through),
-    _zip("member is a device", zipped((mode("a.obj", stat.S_IFCHR | 0o666), MESH)), "a file like others, without a device"),
+    _zip(
+        "member is a device",
+        zipped((mode("a.obj", stat.S_IFCHR | 0o666), MESH)),
+        "a file like others, without a device",
+    ),
     _zip("member is a pipe", zipped((mode("a.obj", stat.S_IFIFO | 0o666), MESH)), "a file like others, and no pipe"),
-    _zip("member that is setuid", zipped((mode("a.obj", stat.S_IFREG | 0o4777), MESH)), "a file like others, with plain rights"),
+    _zip(
+        "member that is setuid",
+        zipped((mode("a.obj", stat.S_IFREG | 0o4777), MESH)),
+        "a file like others, with plain rights",
+    ),
     _zip("member twice", lambda: zipped(("a.obj", b"no mesh"), ("a.obj", MESH)), ONE),
     _zip("member and a folder of its name", zipped(("a.obj", MESH), ("a.obj/b.obj", MESH))),
     _zip("folder and then a member of its name", zipped(("a/b.obj", MESH), ("a", MESH))),
@@ -150,7 +160,12 @@ ATTACKS = (
     _zip("end record alone", b"PK\5\6" + b"\0" * 18),
     _zip("directory past the file", zipped(("a.obj", MESH))[:-6] + b"\xff\xff\xff\x7f\0\0"),
     _zip("wrong checksum", zipped(("a.obj", MESH), packing=zipfile.ZIP_STORED).replace(b"v 1 0 0", b"v 9 0 0", 1)),
-    _zip("unknown packing", zipped(("a.obj", MESH)).replace(b"\x14\0\0\0\x08\0", b"\x14\0\0\0\x63\0").replace(b"\x14\x03\x14\0\0\0\x08\0", b"\x14\x03\x14\0\0\0\x63\0")),
+    _zip(
+        "unknown packing",
+        zipped(("a.obj", MESH))
+        .replace(b"\x14\0\0\0\x08\0", b"\x14\0\0\0\x63\0")
+        .replace(b"\x14\x03\x14\0\0\0\x08\0", b"\x14\x03\x14\0\0\0\x63\0"),
+    ),
     _zip("text called zip", b"no archive"),
     _zip("tar called zip", _tar()),
     _zip("empty file called zip", b""),
@@ -176,4 +191,4 @@ ATTACKS = (
     _library("endless backslashes", _entry(name="\\" * 100_001)),
     _zip("library without a catalogue", zipped(("a.obj", MESH)), called="a.sh3f"),
     _zip("library whose catalogue is a bomb", lambda: zipped((CATALOGUE, b"\0" * 150_000_000)), called="a.sh3f"),
-)  # fmt: skip
+)

@@ -15,7 +15,7 @@ RAN = "ran"
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one attack: strangers' files in `given`, the user's project and all that is written in `project`."""
+    """The folders of one attack: strangers' files in `given`, the user's project, where all goes, in `project`."""
 
     root: Path
     given: Path
@@ -43,7 +43,8 @@ class Attack:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an attack. `outcome` begins with quarantined, error or harmless, or else it is a breakage."""
+    """What became of an attack. `outcome` begins with quarantined, error or harmless, or else it is a breakage. CPU
+    `seconds`, and memory above that before."""
 
     door: str
     name: str

@@ -135,10 +135,13 @@ CAMERAS = (
     ("a file of a lone surrogate", transforms(frames=[{"file_path": "\ud800.png", "transform_matrix": POSES[0]}] * 4)),
     ("a file that is a list", transforms(frames=[{"file_path": ["a"], "transform_matrix": POSES[0]}] * 4)),
     ("a file of nothing", transforms(frames=[{"file_path": "", "transform_matrix": POSES[0]}] * 4)),
-)  # fmt: skip
+)
 """What transforms.json may say, for clips and for views alike."""
 
 ATTACKS = (
+    _frames("transforms as they should be", transforms(), harmless=TAKEN),
+    _frames("a good clip", harmless=TAKEN),
+    _video("a good video", _mp4(), harmless=TAKEN),
     *(_frames(f"transforms with {name}", told) for name, told in CAMERAS),
     _row("camera of 100,000 brackets", camera="[" * 100_000),
     _row("camera of words", camera="__import__('os').system('x')"),
@@ -179,8 +182,13 @@ ATTACKS = (
     _video("video that is a playlist from the net", PLAYLIST.format("http://127.0.0.1:9/a.ts")),
     _video("video that is a list to join", "ffconcat version 1.0\nfile 'MARK/secret.mp4'\n"),
     _video("gif that is a list to join", "ffconcat version 1.0\nfile secret.mp4\n", "a.gif"),
-    _video("avi that is a playlist of the passwords", PLAYLIST.format("concat:MARK/secret.mp4|file:///etc/passwd"), "a.avi"),
-    _video("video that is a description of a session", "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"),
+    _video(
+        "avi that is a playlist of the passwords", PLAYLIST.format("concat:MARK/secret.mp4|file:///etc/passwd"), "a.avi"
+    ),
+    _video(
+        "video that is a description of a session",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
+    ),
     _video("video that is text", "\x1b[31mtext"),
     _video("video of noise", np.random.default_rng(0).bytes(5000)),
     _video("video cut short", _mp4()[:300]),
@@ -190,4 +198,4 @@ ATTACKS = (
     _video("video that is a pickle", b"\x80\x04cos\nsystem\n."),
     _video("video of an unknown ending", _mp4(), "a.exe"),
     _video("video called by escape sequences", b"", "\x1b[31m\x07.mp4"),
-)  # fmt: skip
+)

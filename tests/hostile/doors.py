@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +52,24 @@ def outcome(attack: Attack, place: Place, call: Callable[[], str | None]) -> str
         except BaseException as error:  # whatever else it is, it is what this looks for
             if isinstance(error, KeyboardInterrupt):
                 raise
-            told = f"TRACEBACK: {type(error).__name__}: {printable(str(error))[:150]}"
+            told = f"TRACEBACK: {type(error).__name__}: {' '.join(printable(str(error)).split())[:150]}"
         else:
             told = f"quarantined: {reason}" if reason else taken(attack)
-    return judged(told, place)
+    return judged(told, attack, place)
 
 
 def taken(attack: Attack) -> str:
     return f"harmless: {attack.harmless}" if attack.harmless else "TAKEN: without a word"
 
 
-def judged(told: str, place: Place) -> str:
+def judged(told: str, attack: Attack, place: Place) -> str:
     """What was told, unless something worse happened meanwhile."""
     if place.ran.exists() or list(place.project.rglob("ran")):
         return "RAN CODE"
     if escaped := [path for path in place.root.rglob(f"*{MARK}*") if not path.is_relative_to(place.given)]:
         return f"WROTE OUTSIDE: {escaped[0]}"
+    if attack.harmless and not told.startswith("harmless"):
+        return f"REFUSED, though it does no harm: {told}"
     if "\n" in told.strip():
         return f"MANY LINES: {printable(told)[:150]}"
     for table in place.project.rglob("*.csv"):
@@ -96,11 +98,13 @@ def home(place: Place) -> Iterator[None]:
         "COLUMNS": "1000",
     }
     os.chdir(place.project)
+    tempfile.tempdir = None  # it keeps the first one that it saw
     (place.project / "workspace.yaml").write_text("")
     try:
         yield
     finally:
         os.chdir(cwd)
+        tempfile.tempdir = None
         os.environ.clear()
         os.environ.update(before)
 
@@ -175,9 +179,7 @@ def objects(attacks: Sequence[tuple[Attack, Place]], start: Start, done: Done) -
             found = taken(attack)
         if any(printable(str(value)) != str(value) for row in rows for value in row.values()):
             found = "CONTROL CHARACTERS in objects.parquet"
-        if any(str(value).startswith("=") for row in rows for value in row.values()):
-            found = "FORMULA in objects.parquet"
-        done(attack.name, judged(found.replace("\n", " "), place))
+        done(attack.name, judged(found.replace("\n", " "), attack, place))
 
 
 def object_tables(attacks: Sequence[tuple[Attack, Place]], start: Start, done: Done) -> None:
@@ -213,7 +215,7 @@ def clips(attacks: Sequence[tuple[Attack, Place]], start: Start, done: Done) -> 
         names[row["clip"]] = attack
     keys = {key for row in rows for key in row}
     table = project / "clips.json"
-    table.write_text(json.dumps([{key: None for key in keys} | row for row in rows]))
+    table.write_text(json.dumps([dict.fromkeys(keys) | row for row in rows]))
     waiting = [attack.name for attack, _ in attacks]
 
     def report(event: dict[str, Any]) -> None:
@@ -248,7 +250,7 @@ def clips(attacks: Sequence[tuple[Attack, Place]], start: Start, done: Done) -> 
             found = taken(attack) if mine else "LOST"
         if any(printable(str(value)) != str(value) for each in mine for value in each.values()):
             found = "CONTROL CHARACTERS in prompts.parquet"
-        done(attack.name, judged(found.replace("\n", " "), place))
+        done(attack.name, judged(found.replace("\n", " "), attack, place))
 
 
 def _clip_table(made: Path, place: Place) -> str | None:
@@ -296,11 +298,14 @@ def _pictures(made: Path, place: Place) -> str | None:
 
 def _upload(made: Path, place: Place) -> str | None:
     from orchestration.demo.maker import Maker
+    from stages.reconstruction.config import ExportConfig
     from stages.reconstruction.load import load
 
     if not made.is_file():  # a page uploads files alone
         raise InputError("a picture is wanted")
-    Maker(load(_small_model()), place.project / "made").from_picture(made, None)
+    small = {"mesh": {"grid": 8}, "texture": 16, "turntable": {"frames": 2, "size": 16, "rate": 2}}
+    config = ExportConfig.model_validate(small)
+    Maker(load(_small_model(), config=config), place.project / "made").from_picture(made, None)
     return None
 
 
@@ -422,8 +427,8 @@ def _glb(made: Path, place: Place) -> str | None:
 
 def doors() -> dict[str, tuple[Door, Sequence[Attack]]]:
     """Name -> what takes files in, and the attacks on it."""
-    from tests.hostile import archives, clips as clip_files, images, meshes, pointers, presets, sentences, shards
-    from tests.hostile import tables, weights
+    from tests.hostile import archives, images, meshes, pointers, presets, sentences, shards, tables, weights
+    from tests.hostile import clips as clip_files
 
     return {
         "meshes": (objects, meshes.ATTACKS),

@@ -108,27 +108,64 @@ ACCESSOR = {"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}
 
 
 ATTACKS = (
+    _gltf("a good mesh", inline(), HARMLESS),
+    written("a good mesh with a texture", textured(PNG), HARMLESS, called="a.glb"),
     # glTF: counts and offsets
     written("glb of 4 GB by its header", glb(inline(), told=2**32 - 1), HARMLESS, called="a.glb"),
-    written("glb whose json chunk is longer than the file", struct.pack("<4sIII4s", b"glTF", 2, 20, 2**31, b"JSON"), called="a.glb"),
+    written(
+        "glb whose json chunk is longer than the file",
+        struct.pack("<4sIII4s", b"glTF", 2, 20, 2**31, b"JSON"),
+        called="a.glb",
+    ),
     written("glb with nothing after its header", struct.pack("<4sII", b"glTF", 2, 12), called="a.glb"),
     written("glb of random bytes", np.random.default_rng(0).bytes(4096), called="a.glb"),
     _gltf("accessor of two billion", inline(accessors=[ACCESSOR | {"count": 2**31}])),
     _gltf("accessor of a negative count", inline(accessors=[ACCESSOR | {"count": -1}])),
-    _gltf("accessor of infinitely many", json.dumps(inline(accessors=[ACCESSOR | {"count": 7.5}])).replace("7.5", "1e999")),
+    _gltf(
+        "accessor of infinitely many", json.dumps(inline(accessors=[ACCESSOR | {"count": 7.5}])).replace("7.5", "1e999")
+    ),
     _gltf("accessor whose count is a list", inline(accessors=[ACCESSOR | {"count": [3]}])),
     _gltf("accessor of an unknown type", inline(accessors=[ACCESSOR | {"type": "VEC99"}])),
     _gltf("accessor whose type is a list", inline(accessors=[ACCESSOR | {"type": [3]}])),
     _gltf("accessor of an unknown component", inline(accessors=[ACCESSOR | {"componentType": 99}])),
-    _gltf("accessor without a buffer, 2^28 elements", inline(accessors=[{"componentType": 5121, "count": 2**28, "type": "SCALAR"}])),
+    _gltf(
+        "accessor without a buffer, 2^28 elements",
+        inline(accessors=[{"componentType": 5121, "count": 2**28, "type": "SCALAR"}]),
+    ),
     _gltf("accessor far past its view", inline(accessors=[ACCESSOR | {"byteOffset": 2**40}])),
     _gltf("view past its buffer", inline(bufferViews=[{"buffer": 0, "byteOffset": 2**40, "byteLength": 36}])),
     _gltf("view of a negative offset", inline(bufferViews=[{"buffer": 0, "byteOffset": -36, "byteLength": 36}])),
     _gltf("view of a stride of zero", inline(bufferViews=[{"buffer": 0, "byteStride": 0, "byteLength": 36}]), HARMLESS),
     _gltf("view of a huge stride", inline(bufferViews=[{"buffer": 0, "byteStride": 2**30, "byteLength": 36}])),
     _gltf("view of buffer 7 of 1", inline(bufferViews=[{"buffer": 7, "byteLength": 36}])),
-    _gltf("sparse accessor of two billion", inline(accessors=[ACCESSOR | {"sparse": {"count": 2**31, "indices": {"bufferView": 0, "componentType": 5125}, "values": {"bufferView": 0}}}]), HARMLESS),
-    _gltf("indices out of range", inline(accessors=[ACCESSOR, {"bufferView": 1, "componentType": 5125, "count": 3, "type": "SCALAR"}], bufferViews=[{"buffer": 0, "byteLength": 36}, {"buffer": 1, "byteLength": 12}], buffers=[{"uri": DATA, "byteLength": 36}, {"uri": "data:;base64," + base64.b64encode(struct.pack("<3I", 0, 1, 2**31)).decode(), "byteLength": 12}], meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}])),
+    _gltf(
+        "sparse accessor of two billion",
+        inline(
+            accessors=[
+                ACCESSOR
+                | {
+                    "sparse": {
+                        "count": 2**31,
+                        "indices": {"bufferView": 0, "componentType": 5125},
+                        "values": {"bufferView": 0},
+                    }
+                }
+            ]
+        ),
+        HARMLESS,
+    ),
+    _gltf(
+        "indices out of range",
+        inline(
+            accessors=[ACCESSOR, {"bufferView": 1, "componentType": 5125, "count": 3, "type": "SCALAR"}],
+            bufferViews=[{"buffer": 0, "byteLength": 36}, {"buffer": 1, "byteLength": 12}],
+            buffers=[
+                {"uri": DATA, "byteLength": 36},
+                {"uri": "data:;base64," + base64.b64encode(struct.pack("<3I", 0, 1, 2**31)).decode(), "byteLength": 12},
+            ],
+            meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "indices": 1}]}],
+        ),
+    ),
     _gltf("buffer of base64 that is none", inline(buffers=[{"uri": "data:;base64,%%%%", "byteLength": 36}])),
     _gltf("buffer of 2^60 bytes", inline(buffers=[{"uri": DATA, "byteLength": 2**60}]), HARMLESS),
     # glTF: the document
@@ -150,13 +187,34 @@ ATTACKS = (
     _gltf("mesh 99 of 1", inline(nodes=[{"mesh": 99}])),
     _gltf("primitive mode 99", inline(meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "mode": 99}]}])),
     _gltf("draco without data", inline(extensionsRequired=["KHR_draco_mesh_compression"])),
-    _gltf("draco that is not required", inline(extensionsUsed=["KHR_draco_mesh_compression"], meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "extensions": {"KHR_draco_mesh_compression": {"bufferView": 9, "attributes": {"POSITION": 0}}}}]}]), HARMLESS),
+    _gltf(
+        "draco that is not required",
+        inline(
+            extensionsUsed=["KHR_draco_mesh_compression"],
+            meshes=[
+                {
+                    "primitives": [
+                        {
+                            "attributes": {"POSITION": 0},
+                            "extensions": {
+                                "KHR_draco_mesh_compression": {"bufferView": 9, "attributes": {"POSITION": 0}}
+                            },
+                        }
+                    ]
+                }
+            ],
+        ),
+        HARMLESS,
+    ),
     # glTF: the graph
     _gltf("node cycle", inline(nodes=[{"children": [1]}, {"children": [0], "mesh": 0}])),
     _gltf("node of itself", inline(nodes=[{"mesh": 0, "children": [0]}])),
     _gltf("node chain of 10,000", inline(nodes=chain(10_000)), "one triangle at its end"),
     _gltf("100,000 nodes of one mesh", inline(nodes=[{"mesh": 0}] * MANY, scenes=[{"nodes": list(range(MANY))}])),
-    _gltf("node with two parents", inline(nodes=[{"children": [2]}, {"children": [2]}, {"mesh": 0}], scenes=[{"nodes": [0, 1]}])),
+    _gltf(
+        "node with two parents",
+        inline(nodes=[{"children": [2]}, {"children": [2]}, {"mesh": 0}], scenes=[{"nodes": [0, 1]}]),
+    ),
     _gltf("scene 99 of 1", inline(scene=99)),
     _gltf("matrix of NaN", json.dumps(inline(nodes=[{"mesh": 0, "matrix": [0.5] * 16}])).replace("0.5", "NaN")),
     _gltf("matrix of 10^38", inline(nodes=[{"mesh": 0, "matrix": [1e38] * 16}])),
@@ -165,7 +223,9 @@ ATTACKS = (
     _gltf("scale of infinity", json.dumps(inline(nodes=[{"mesh": 0, "scale": [7.5, 1, 1]}])).replace("7.5", "1e999")),
     # glTF: references
     _gltf("buffer in /etc", inline(buffers=[{"uri": "../../../../../../etc/passwd", "byteLength": 36}])),
-    _gltf("buffer in /etc, escaped twice", inline(buffers=[{"uri": "%252e%252e/%252e%252e/etc/passwd", "byteLength": 36}])),
+    _gltf(
+        "buffer in /etc, escaped twice", inline(buffers=[{"uri": "%252e%252e/%252e%252e/etc/passwd", "byteLength": 36}])
+    ),
     _gltf("buffer by file url", inline(buffers=[{"uri": "file:///etc/passwd", "byteLength": 36}])),
     _gltf("buffer from the net", inline(buffers=[{"uri": "http://127.0.0.1:9/a.bin", "byteLength": 36}])),
     _gltf("buffer with NUL in its name", inline(buffers=[{"uri": "a%00.bin", "byteLength": 36}])),
@@ -183,7 +243,19 @@ ATTACKS = (
     Attack("texture that is a program for Ghostscript", _eps_texture),
     written("texture of half a PNG", textured(PNG[: len(PNG) // 2]), called="a.glb"),
     written("texture that is text", textured(b"no picture"), called="a.glb"),
-    several("texture url of a bomb", {"a.gltf": json.dumps(inline(images=[{"uri": "data:image/png;base64," + base64.b64encode(bomb_png(60_000, 60_000)).decode()}], textures=[{"source": 0}], materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}], meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "material": 0}]}]))}),
+    several(
+        "texture url of a bomb",
+        {
+            "a.gltf": json.dumps(
+                inline(
+                    images=[{"uri": "data:image/png;base64," + base64.b64encode(bomb_png(60_000, 60_000)).decode()}],
+                    textures=[{"source": 0}],
+                    materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+                    meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "material": 0}]}],
+                )
+            )
+        },
+    ),
     # OBJ
     several("obj whose library lies above", {"a.obj": MTL.replace("a.mtl", "../../secret.mtl")}),
     several("obj with a library called by 5,000 letters", {"a.obj": MTL.replace("a.mtl", LONG)}),
@@ -204,16 +276,36 @@ ATTACKS = (
     written("ply of 10^12 faces", ply("3", "1000000000000", SQUARE), called="a.ply"),
     written("ply of 10^5 digits of faces", ply("3", "9" * 5000, SQUARE), called="a.ply"),
     written("ply of -1 faces", ply("3", "-1", SQUARE), called="a.ply"),
-    written("ply whose counts come late", ("ply\nformat ascii 1.0\n" + "comment a\n" * 7000 + ply("3", "1000000000000", SQUARE)[21:]), called="a.ply"),
+    written(
+        "ply whose counts come late",
+        ("ply\nformat ascii 1.0\n" + "comment a\n" * 7000 + ply("3", "1000000000000", SQUARE)[21:]),
+        called="a.ply",
+    ),
     written("ply without an end of its header", ply("3", "1", SQUARE).replace("end_header", ""), called="a.ply"),
-    written("ply of a list of 255 corners", ply("3", "1", SQUARE + "255 0 1 2\n"), "the corners that are there", called="a.ply"),
+    written(
+        "ply of a list of 255 corners",
+        ply("3", "1", SQUARE + "255 0 1 2\n"),
+        "the corners that are there",
+        called="a.ply",
+    ),
     written("ply of corner 2^31", ply("3", "1", SQUARE + "3 0 1 2147483647\n"), called="a.ply"),
     written("ply of NaN", ply("3", "1", "nan nan nan\n1 0 0\n0 1 0\n3 0 1 2\n"), called="a.ply"),
     written("ply of an unknown type", ply("3", "1", SQUARE).replace("float x", "quaternion x"), called="a.ply"),
-    written("ply of a texture above", ply("3", "1", SQUARE + "3 0 1 2\n").replace("element face", "comment TextureFile ../../../../etc/passwd\nelement face"), HARMLESS, called="a.ply"),
+    written(
+        "ply of a texture above",
+        ply("3", "1", SQUARE + "3 0 1 2\n").replace(
+            "element face", "comment TextureFile ../../../../etc/passwd\nelement face"
+        ),
+        HARMLESS,
+        called="a.ply",
+    ),
     written("binary ply cut short", ply("3", "1", "\0\0", "binary_little_endian"), called="a.ply"),
     written("stl of 4 billion faces", b"\0" * 80 + struct.pack("<I", 2**32 - 1) + b"\0" * 50, called="a.stl"),
-    written("stl that says solid and is binary", b"solid" + b"\0" * 75 + struct.pack("<I", 2**32 - 1) + b"\0" * 50, called="a.stl"),
+    written(
+        "stl that says solid and is binary",
+        b"solid" + b"\0" * 75 + struct.pack("<I", 2**32 - 1) + b"\0" * 50,
+        called="a.stl",
+    ),
     written("stl of NaN", b"\0" * 80 + struct.pack("<I", 1) + b"\xff" * 50, called="a.stl"),
     written("ascii stl without end", "solid a\n" + "facet normal 0 0 1\n" * 1000, called="a.stl"),
     # names
@@ -224,4 +316,4 @@ ATTACKS = (
     # a picture of its own kind
     written("usdz that is a zip", b"PK\x03\x04", called="a.usdz"),
     written("blend that is a program", b"BLENDER-v300import os", called="a.blend"),
-)  # fmt: skip
+)

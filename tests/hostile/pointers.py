@@ -53,13 +53,18 @@ POINTERS = (
     _pointer("pointer of laughs", LAUGHS + "outs: *a11\n"),
     _pointer("pointer of 100,000 brackets", "outs: " + "[" * 100_000),
     _pointer("pointer to a file elsewhere", "outs:\n- md5: ../../../../../../etc/passwd\n  path: data\n"),
-    _pointer("pointer to a folder elsewhere", "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: ../../escaped\n"),
+    _pointer(
+        "pointer to a folder elsewhere", "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: ../../escaped\n"
+    ),
     _pointer("pointer that is a list", "outs:\n- md5: [1, 2]\n  path: data\n"),
     _pointer("pointer without outs", "deps: []\n"),
     _pointer("pointer of a number", "5\n"),
     _pointer("pointer of bytes", b"\xff\xfe\x80"),
     _pointer("pointer with NUL", "outs:\n- md5: 'a\0b'\n"),
-    _pointer("pointer with a command", "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n  cmd: touch MARK\n"),
+    _pointer(
+        "pointer with a command",
+        "outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  path: data\n  cmd: touch MARK\n",
+    ),
     _pointer("pointer of a day that is none", "outs:\n- md5: 2001-99-99\n"),
     _pointer("pointer of 5,000 digits", "outs:\n- md5: " + "9" * 5000 + "\n"),
     _listing("list with a file above", _at(f"source/../../../{MARK}.txt")),
@@ -74,7 +79,7 @@ POINTERS = (
     _listing("list of md5s that are numbers", [{"md5": 5, "relpath": "source/objects.parquet"}]),
     _listing("list of names that are numbers", [{"md5": BYTES, "relpath": 5}]),
     _listing("list without names", [{"md5": BYTES}]),
-)  # fmt: skip
+)
 
 
 def _row(**changes: Any) -> dict[str, Any]:
@@ -111,10 +116,18 @@ LEDGERS = (
     _ledger("rows whose config is no json", _rows(config="{", metrics="[")),
     _ledger("rows whose config is brackets", _rows(config="[" * 100_000, metrics="[" * 100_000)),
     _ledger("rows whose metrics are a list", _rows(metrics="[1]")),
-    _ledger("rows of escape sequences", _rows(asset="\x1b]0;x\x07", folder="\x1b[2J", reference="\x1b[31m", by="\x1b[2J"), "told, without its signs"),
-    _ledger("rows of markup", _rows(asset="[/bold]", reference="[/x]"), "told as it is"),
-    _ledger("rows of a folder above", _rows(folder="../../../etc", version="x"), "nothing is read there"),
-)  # fmt: skip
+    _ledger(
+        "rows of escape sequences",
+        _rows(host="\x1b]0;x\x07", reference="\x1b[31m", by="\x1b[2J"),
+        "told, without its signs",
+    ),
+    _ledger(
+        "rows of markup",
+        _rows(host="[/bold]", reference="[/x]", by="[/y]", environment='{"[/z]": "[/z]"}'),
+        "told as it is",
+    ),
+    _ledger("rows of a folder above", _rows(folder="../../../etc", version="x")),
+)
 
 
 def _asset(name: str, data: bytes) -> Attack:
@@ -137,4 +150,4 @@ GLBS = (
     _asset("glb of nothing", b""),
     _asset("glb of bytes", b"glTF" + b"\xff" * 100),
     _asset("glb of numbers without end", glb(b'{"asset": {"extras": ' + b"9" * 5000 + b"}}")),
-)  # fmt: skip
+)

@@ -47,9 +47,10 @@ YAML = (
     written("bytes that are no utf-8", b"name: \xff\xfe\x80\n", called="a.yaml"),
     written("binary noise", bytes(range(256)) * 10, called="a.yaml"),
     written("tabs", "name:\n\t- a\n", called="a.yaml"),
-)  # fmt: skip
+)
 
 PRESETS = (
+    written("a good preset", "extends: nano\n", "it is planned", called="mine.yaml"),
     *YAML,
     written("name above the folder", "name: ../../escaped\n", called="a.yaml"),
     written("name with a line feed", 'name: "escaped\\n"\n', called="a.yaml"),
@@ -68,31 +69,59 @@ PRESETS = (
     written("views below zero", "rendering: {views: -1}\n", called="a.yaml"),
     written("seed that is true", "seed: [true]\n", called="a.yaml"),
     written("preset called by escape sequences", "seed: x\n", called="\x1b[31m[/x].yaml"),
-)  # fmt: skip
+)
 
 VOCABULARIES = (
+    written(
+        "a good vocabulary",
+        "templates: ['a {colour} {category}']\ncategories: [chair, lamp]\ncolours: [red, blue]\n",
+        "three sentences",
+        called="a.yaml",
+    ),
     *YAML,
-    written("template that reaches for attributes", "templates: ['{category.__class__.__mro__}']\ncategories: [chair]\n", called="a.yaml"),
-    written("template that is 10^9 wide", "templates: ['{category:>1000000000}']\ncategories: [chair]\n", called="a.yaml"),
-    written("template within a template", "templates: ['{category:{category}}']\ncategories: [chair]\n", called="a.yaml"),
+    written(
+        "template that reaches for attributes",
+        "templates: ['{category.__class__.__mro__}']\ncategories: [chair]\n",
+        called="a.yaml",
+    ),
+    written(
+        "template that is 10^9 wide", "templates: ['{category:>1000000000}']\ncategories: [chair]\n", called="a.yaml"
+    ),
+    written(
+        "template within a template", "templates: ['{category:{category}}']\ncategories: [chair]\n", called="a.yaml"
+    ),
     written("template that converts", "templates: ['{category!r}']\ncategories: [chair]\n", called="a.yaml"),
     written("template of a brace", "templates: ['{category} {']\ncategories: [chair]\n", called="a.yaml"),
-    written("weight without end", "templates: ['a {category}']\ncategories: [{word: chair, weight: .inf}]\n", called="a.yaml"),
+    written(
+        "weight without end",
+        "templates: ['a {category}']\ncategories: [{word: chair, weight: .inf}]\n",
+        called="a.yaml",
+    ),
     written("words of escape sequences", 'templates: ["a {category}"]\ncategories: ["\\e[31m"]\n', called="a.yaml"),
-    written("words that are templates", "templates: ['a {category}']\ncategories: ['{category}']\n", "its braces are letters", called="a.yaml"),
+    written(
+        "words that are templates",
+        "templates: ['a {category}']\ncategories: ['{category}']\n",
+        "its braces are letters",
+        called="a.yaml",
+    ),
     written("no words", "templates: []\ncategories: []\n", called="a.yaml"),
-)  # fmt: skip
+)
 
 PROTOCOLS = (
     *YAML,
-    written("folder above", "kind: pictures\nid: a\nfolder: ../../../../etc\n", called="a.yaml"),
+    written(
+        "folder above",
+        "kind: pictures\nid: a\nfolder: ../../../../etc\n",
+        "pictures alone are read of a folder",
+        called="a.yaml",
+    ),
     written("views of 10^9", "kind: pictures\nid: a\nviews: 1000000000\nfolder: .\n", called="a.yaml"),
     written("id above the folder", "kind: text\nid: ../../escaped\n", called="a.yaml"),
     written("unknown kind", "kind: code\nid: a\n", called="a.yaml"),
-)  # fmt: skip
+)
 
 POLICIES = (
     *YAML,
     written("metric of NaN", "metrics: {model: {psnr: {at_least: .nan}}}\n", called="a.yaml"),
     written("licences as text", "licences: all\n", called="a.yaml"),
-)  # fmt: skip
+)

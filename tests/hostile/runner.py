@@ -18,10 +18,9 @@ import psutil
 
 from tests.hostile.case import Attack, Place, Result
 
-SECONDS, MEGABYTES = 30.0, 2000.0
-"""Limits of one file: on the clock, and of the memory of the child and of all that it starts, above what it had."""
-START = 120.0
-"""Seconds that imports may take."""
+SECONDS, WAITING, MEGABYTES = 30.0, 240.0, 2000.0
+"""Limits of one file, for the child and all that it starts: CPU seconds, seconds on the clock of a machine that may be
+busy, and memory above what it had."""
 ROOT = Path(__file__).parents[2]
 
 
@@ -61,36 +60,36 @@ class Runner:
         child.stdin.flush()
         outcomes: dict[str, str] = {}
         took: dict[str, tuple[float, float]] = {}
-        at, began, base, peak = "", time.monotonic(), 0.0, 0.0
+        at, began, base, peak, before = "", time.monotonic(), 0.0, 0.0, 0.0
         while True:
             line = self._line(0.03)
             now = time.monotonic()
-            memory = _megabytes(child.pid)
+            memory, used = _taken(child.pid)
             peak = max(peak, memory)
             if line is None:
-                over = now - began > (SECONDS if at else START)
+                over = now - began > WAITING or (at and used - before > SECONDS)
                 if child.poll() is None and not over and not (at and peak - base > MEGABYTES):
                     continue
                 told = "DIED" if child.poll() is not None else "HANG" if over else "OVER ITS MEMORY"
                 self._stop()
                 if not at:
                     raise AssertionError(f"{door}: {told} outside of any attack")
-                took[at] = now - began, peak - base
+                took[at] = used - before, peak - base
                 outcomes = {name: outcome for name, outcome in outcomes.items() if outcome} | {at: told}
                 break
             event: dict[str, Any] = json.loads(line)
             if "start" in event:
-                at, began, base, peak = event["start"], now, memory, memory
+                at, began, base, peak, before = event["start"], now, memory, memory, used
             elif "done" in event:
                 outcomes[event["done"]] = event["outcome"]
-                took.setdefault(event["done"], (now - began, peak - base))
+                took.setdefault(event["done"], (used - before, peak - base))
                 at, began = "", now
             else:
                 if event.get("error"):
                     outcomes = {name: outcome for name, outcome in outcomes.items() if outcome}
                     if not at:
                         raise AssertionError(f"{door}: {event['error']}")
-                    took[at] = now - began, peak - base
+                    took[at] = used - before, peak - base
                     outcomes[at] = event["error"]
                 break
         _removed(folder)
@@ -145,15 +144,17 @@ class Runner:
         self._child = None
 
 
-def _megabytes(pid: int) -> float:
-    """Of a process and its children; what they share counts once for each, which errs to the safe side."""
-    total = 0
+def _taken(pid: int) -> tuple[float, float]:
+    """Memory of a process and its children (what they share counts once for each, which errs to the safe side), and
+    CPU seconds of them and of those that have ended."""
+    memory = seconds = 0.0
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
-                total += each.memory_info().rss
-    return total / 1e6
+                memory += each.memory_info().rss / 1e6
+                seconds += sum(each.cpu_times()[:4])
+    return memory, seconds
 
 
 def _removed(folder: Path) -> None:

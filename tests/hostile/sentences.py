@@ -18,9 +18,12 @@ SENTENCES = {
     "zero width letters alone": "\u200b\u200d",
     "tag characters": "a chair" + "".join(chr(0xE0000 + ord(c)) for c in "ignore"),
     "unsafe word": "a gory chair",
-    "unsafe word in wide letters": "a ｇｏｒｙ chair",
+    "unsafe word in wide letters": "a \uff47\uff4f\uff52\uff59 chair",
     "formula": "=1+1",
     "10,000 accents": "a" + "\u0301" * 10_000,
 }
 
-ATTACKS = tuple(Attack(name, lambda _, text=text: text) for name, text in SENTENCES.items())
+ATTACKS = (
+    Attack("a good sentence", lambda _: "a red chair", "it is drawn"),
+    *(Attack(name, lambda _, text=text: text) for name, text in SENTENCES.items()),
+)

@@ -99,6 +99,7 @@ SINGULAR = META | {"cameras": [[0.0] * 16] * 4}
 TRUE = "the sample is as it should be"
 
 ATTACKS = (
+    _shard("a good shard", tar(*sample()), TRUE),
     _shard("members above the folder", tar(*((f"../../{MARK}{name}", data) for name, data in sample()))),
     _shard("members by absolute name", tar(*((f"/tmp/{MARK}{name}", data) for name, data in sample()))),
     _shard("members of escape sequences", tar(*sample("\x1b]0;x\x07\x1b[2J"))),
@@ -107,7 +108,10 @@ ATTACKS = (
     _shard("member that is a hard link", tar((_member("a.json", tarfile.LNKTYPE), b""))),
     _shard("member that is a device", tar((_member("a.json", tarfile.CHRTYPE), b""))),
     _shard("member that is a pipe", tar((_member("a.json", tarfile.FIFOTYPE), b""))),
-    _shard("links in a circle", tar((_member("a.json", tarfile.SYMTYPE, "b.json"), b""), (_member("b.json", tarfile.SYMTYPE, "a.json"), b""))),
+    _shard(
+        "links in a circle",
+        tar((_member("a.json", tarfile.SYMTYPE, "b.json"), b""), (_member("b.json", tarfile.SYMTYPE, "a.json"), b"")),
+    ),
     _shard("member of 2^62 bytes", _sized()),
     _shard("member that is sparse", _sparse()),
     _shard("members called twice", tar(*sample(), *sample())),
@@ -125,7 +129,11 @@ ATTACKS = (
     _shard("views of half a png", tar(*sample(views=[VIEWS[0][:60]] * 4))),
     _shard("views of 20,000 x 20,000", lambda: tar(*sample(views=[bomb_png(20_000, 20_000)] * 4))),
     _shard("views of 12,000 x 12,000", lambda: tar(*sample(views=[bomb_png(12_000, 12_000, 12_000)] * 4))),
-    _shard("views of 1 x 1", tar(*sample(views=[encode_png(np.zeros((1, 1, 4), np.uint8))] * 4)), "nothing is seen, and nothing is wrong"),
+    _shard(
+        "views of 1 x 1",
+        tar(*sample(views=[encode_png(np.zeros((1, 1, 4), np.uint8))] * 4)),
+        "nothing is seen, and nothing is wrong",
+    ),
     _shard("10,000 views", lambda: tar(*sample(views=VIEWS[:1] * 10_000))),
     _shard("json of brackets", tar(*sample(meta=DEEP))),
     _shard("json that is a list", tar(*sample(meta=[]))),
@@ -143,12 +151,27 @@ ATTACKS = (
     _shard("cameras of 10^30 everywhere", tar(*sample(meta=_cameras(1e30, everywhere=True)))),
     _shard("cameras that are singular", tar(*sample(meta=SINGULAR))),
     _shard("cameras of 5,000 digits", tar(*sample(meta=_cameras(1.0).replace(b"1.0", b"9" * 5000, 1)))),
-    _shard("cameras that are mirrored", tar(*sample(meta=META | {"cameras": [[-c[0], *c[1:]] for c in META["cameras"]]}))),
+    _shard(
+        "cameras that are mirrored", tar(*sample(meta=META | {"cameras": [[-c[0], *c[1:]] for c in META["cameras"]]}))
+    ),
     _shard("elevation that is text", tar(*sample(meta=META | {"elevation": "high"}))),
     _shard("elevation of NaN", tar(*sample(meta=json.dumps(META | {"elevation": 7.5}).replace("7.5", "NaN").encode()))),
     _shard("elevation of 10^300", tar(*sample(meta=META | {"elevation": 1e300}))),
-    _shard("pickle beside the views", tar(*sample(), ("a.pyd", b"\x80\x04cos\nsystem\n(S'touch /tmp/ran'\ntR."), ("a.pkl", b"cos\nsystem\n(S'touch /tmp/ran'\ntR."), ("a.pth", b"PK")), TRUE),
-    _shard("torch file beside the views", tar(*sample(), ("a.pt", b"\x80\x02."), ("a.npy", b"\x93NUMPY\x01\0"), ("a.mp4", b"x")), TRUE),
+    _shard(
+        "pickle beside the views",
+        tar(
+            *sample(),
+            ("a.pyd", b"\x80\x04cos\nsystem\n(S'touch /tmp/ran'\ntR."),
+            ("a.pkl", b"cos\nsystem\n(S'touch /tmp/ran'\ntR."),
+            ("a.pth", b"PK"),
+        ),
+        TRUE,
+    ),
+    _shard(
+        "torch file beside the views",
+        tar(*sample(), ("a.pt", b"\x80\x02."), ("a.npy", b"\x93NUMPY\x01\0"), ("a.mp4", b"x")),
+        TRUE,
+    ),
     _shard("tar cut short", tar(*sample())[:1000]),
     _shard("tar of noise", np.random.default_rng(0).bytes(10_000)),
     _shard("tar that is empty", b""),
@@ -159,4 +182,4 @@ ATTACKS = (
     Attack("folder called by a command", _piped, TRUE),
     Attack("folder called by braces", _braces, TRUE),
     Attack("views that are programs for Ghostscript", _eps),
-)  # fmt: skip
+)

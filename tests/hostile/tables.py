@@ -44,11 +44,21 @@ def _zeros(rows: int) -> bytes:
 FORMULA = "=cmd|' /C calc'!A0"
 
 PROMPTS = (
+    written("a good table", csv({"text": "a red chair"}), "one prompt", called="a.csv"),
+    written("a good table of Parquet", WHOLE, "two prompts", called="a.parquet"),
     written("formula", csv({"text": FORMULA}), called="a.csv"),
-    written("formula after plus, minus and at", csv({"text": "+1+cmd|x"}, {"text": "@SUM(1)"}, {"text": "-2+3+cmd|x"}), called="a.csv"),
+    written(
+        "formula after plus, minus and at",
+        csv({"text": "+1+cmd|x"}, {"text": "@SUM(1)"}, {"text": "-2+3+cmd|x"}),
+        called="a.csv",
+    ),
     written("formula after a tab", csv({"text": "\t=1+1"}), called="a.csv"),
-    written("formula as a creator", csv({"text": "a chair", "creator": FORMULA}), called="a.csv"),
-    written("formula as a source", csv({"text": "a chair", "source": "@SUM(A1)"}), called="a.csv"),
+    written(
+        "formula as a creator", csv({"text": "a chair", "creator": FORMULA}), "an apostrophe before it", called="a.csv"
+    ),
+    written(
+        "formula as a source", csv({"text": "a chair", "source": "@SUM(A1)"}), "an apostrophe before it", called="a.csv"
+    ),
     written("escape sequences", csv({"text": f"a chair{ESCAPE}"}), called="a.csv"),
     written("escape sequences as a creator", csv({"text": "a chair", "creator": ESCAPE}), called="a.csv"),
     written("escape sequences as a licence", csv({"text": "a chair", "licence": ESCAPE}), called="a.csv"),
@@ -57,12 +67,21 @@ PROMPTS = (
     written("c1 controls", csv({"text": "a chair \x9b31m"}), called="a.csv"),
     written("NUL", b"text\na chair\0\n", called="a.csv"),
     written("zero width letters alone", csv({"text": "\u200b\u200d\u2060"}), called="a.csv"),
-    written("tag characters that hide words", csv({"text": "a chair" + "".join(chr(0xE0000 + ord(c)) for c in "ignore")}), called="a.csv"),
+    written(
+        "tag characters that hide words",
+        csv({"text": "a chair" + "".join(chr(0xE0000 + ord(c)) for c in "ignore")}),
+        called="a.csv",
+    ),
     written("line separators", csv({"text": "a chair\u2028and more"}), called="a.csv"),
     written("1 MB of text", csv({"text": "a" * 1_000_000}), called="a.csv"),
     written("10 million letters", lambda: csv({"text": "ab " * 3_333_333}), called="a.csv"),
     written("creator of 1 MB", csv({"text": "a chair", "creator": "a" * 1_000_000}), called="a.csv"),
-    written("200,000 equal rows", b"text\n" + b"a chair\n" * 200_000, "one row; the others are duplicates in quarantine", called="a.csv"),
+    written(
+        "200,000 equal rows",
+        b"text\n" + b"a chair\n" * 200_000,
+        "one row; the others are duplicates in quarantine",
+        called="a.csv",
+    ),
     written("no text at all", csv({"text": ""}), called="a.csv"),
     written("no column of text", csv({"txet": "a chair"}), called="a.csv"),
     written("column text twice", b"text,text\na chair,a table\n", "the first of them", called="a.csv"),
@@ -73,28 +92,51 @@ PROMPTS = (
     written("utf-16", "text\na chair\n".encode("utf-16"), called="a.csv"),
     written("empty table", b"", called="a.csv"),
     written("name of escape sequences", b"", called=f"{ESCAPE[:4]}[/x].csv"),
-    written("unsafe word in other letters", csv({"text": "a ｇｏｒｙ chair"}), called="a.csv"),
+    written("unsafe word in other letters", csv({"text": "a \uff47\uff4f\uff52\uff59 chair"}), called="a.csv"),
     written("unsafe word with joiners between", csv({"text": "a g\u200do\u200dr\u200dy chair"}), called="a.csv"),
     written("text file of bytes", bytes(range(256)) * 100, called="a.txt"),
     written("parquet that is text", b"text\na chair\n", called="a.parquet"),
     written("parquet of magic alone", b"PAR1PAR1", called="a.parquet"),
-    written("parquet whose footer is longer than it", WHOLE[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1", called="a.parquet"),
-    written("parquet whose footer is negative", WHOLE[:-8] + struct.pack("<I", 2**32 - 1) + b"PAR1", called="a.parquet"),
+    written(
+        "parquet whose footer is longer than it",
+        WHOLE[:-8] + struct.pack("<I", 2**31 - 1) + b"PAR1",
+        called="a.parquet",
+    ),
+    written(
+        "parquet whose footer is negative", WHOLE[:-8] + struct.pack("<I", 2**32 - 1) + b"PAR1", called="a.parquet"
+    ),
     written("parquet cut in the middle", WHOLE[: len(WHOLE) // 2] + WHOLE[-8:], called="a.parquet"),
     written("parquet whose footer is all ff", WHOLE[: -8 - FOOTER] + b"\xff" * FOOTER + WHOLE[-8:], called="a.parquet"),
     written("parquet whose footer is changed here and there", _flipped(7, 0xFF), called="a.parquet"),
     written("parquet whose footer holds 7f", _flipped(5, 0x7F), called="a.parquet"),
     written("parquet whose footer holds zeros", _flipped(3, 0), called="a.parquet"),
-    written("parquet whose pages are noise", b"PAR1" + bytes(range(256))[: len(WHOLE) - FOOTER - 12].ljust(len(WHOLE) - FOOTER - 12, b"\x55") + WHOLE[-8 - FOOTER :], called="a.parquet"),
+    written(
+        "parquet whose pages are noise",
+        b"PAR1"
+        + bytes(range(256))[: len(WHOLE) - FOOTER - 12].ljust(len(WHOLE) - FOOTER - 12, b"\x55")
+        + WHOLE[-8 - FOOTER :],
+        called="a.parquet",
+    ),
     written("parquet of 4 GB in a few bytes", lambda: _zeros(2_000_000), called="a.parquet"),
-    written("parquet of numbers", parquet(pl.DataFrame({"text": [1.5, float("nan")]})), "numbers as text", called="a.parquet"),
+    written(
+        "parquet of numbers",
+        parquet(pl.DataFrame({"text": [1.5, float("nan")]})),
+        "numbers as text",
+        called="a.parquet",
+    ),
     written("parquet of lists", parquet(pl.DataFrame({"text": [["a"], ["b"]]})), called="a.parquet"),
     written("parquet of structs", parquet(pl.DataFrame({"text": [{"a": 1}]})), called="a.parquet"),
     written("parquet of bytes that are no utf-8", parquet(pl.DataFrame({"text": [b"\xff\xfe"]})), called="a.parquet"),
-    written("parquet of nulls", parquet(pl.DataFrame({"text": [None, None]}, schema={"text": pl.Null})), called="a.parquet"),
+    written(
+        "parquet of nulls", parquet(pl.DataFrame({"text": [None, None]}, schema={"text": pl.Null})), called="a.parquet"
+    ),
     written("parquet of dates", parquet(pl.DataFrame({"text": [None]}, schema={"text": pl.Date})), called="a.parquet"),
-    written("parquet with a licence of lists", parquet(pl.DataFrame({"text": ["a chair"], "licence": [["MIT"]]})), called="a.parquet"),
-)  # fmt: skip
+    written(
+        "parquet with a licence of lists",
+        parquet(pl.DataFrame({"text": ["a chair"], "licence": [["MIT"]]})),
+        called="a.parquet",
+    ),
+)
 
 
 def _objects(name: str, table: Any, called: str = "objects.csv", harmless: str = "") -> Attack:
@@ -103,6 +145,7 @@ def _objects(name: str, table: Any, called: str = "objects.csv", harmless: str =
 
 
 OBJECTS = (
+    _objects("a good table", csv({"file": "a.obj", "caption": "a triangle"}), harmless="one row"),
     _objects("file above the folder", csv({"file": "../../../etc/passwd"})),
     _objects("file by absolute name", csv({"file": "/etc/passwd"})),
     _objects("file of nothing", csv({"file": " "}, {"file": "."}, {"file": ".."}, {"file": "/"})),
@@ -115,24 +158,46 @@ OBJECTS = (
     _objects("caption of 10 MB", lambda: csv({"file": "a.obj", "caption": "a" * 10_000_000})),
     _objects("caption that turns its direction", csv({"file": "a.obj", "caption": BIDI})),
     _objects("creator of escape sequences", csv({"file": "a.obj", "creator": ESCAPE})),
-    _objects("creator of a formula", csv({"file": "a.obj", "creator": FORMULA})),
-    _objects("creator of html", csv({"file": "a.obj", "creator": "<script>alert(1)</script>"}), harmless="text, escaped wherever it is shown"),
-    _objects("creator of markup", csv({"file": "a.obj", "creator": "[/bold][link=x]"}), harmless="text, printed as it is"),
+    _objects(
+        "creator of a formula",
+        csv({"file": "a.obj", "creator": FORMULA}),
+        harmless="text in Parquet, which no spreadsheet runs",
+    ),
+    _objects(
+        "creator of html",
+        csv({"file": "a.obj", "creator": "<script>alert(1)</script>"}),
+        harmless="text, escaped wherever it is shown",
+    ),
+    _objects(
+        "creator of markup", csv({"file": "a.obj", "creator": "[/bold][link=x]"}), harmless="text, printed as it is"
+    ),
     _objects("licence of escape sequences", csv({"file": "a.obj", "licence": ESCAPE})),
-    _objects("source of javascript", csv({"file": "a.obj", "source": "javascript:alert(1)"}), harmless="text, linked nowhere"),
+    _objects(
+        "source of javascript", csv({"file": "a.obj", "source": "javascript:alert(1)"}), harmless="text, linked nowhere"
+    ),
     _objects("category of 1 MB", csv({"file": "a.obj", "category": "a" * 1_000_000})),
-    _objects("file twice", csv({"file": "a.obj", "caption": "x"}, {"file": "a.obj", "caption": "y"}), harmless="one row"),
+    _objects(
+        "file twice", csv({"file": "a.obj", "caption": "x"}, {"file": "a.obj", "caption": "y"}), harmless="one row"
+    ),
     _objects("table of lists", parquet(pl.DataFrame({"file": [["a.obj"]]})), "objects.parquet"),
     _objects("table of structs", parquet(pl.DataFrame({"file": ["a.obj"], "caption": [{"a": 1}]})), "objects.parquet"),
     _objects("table of numbers", parquet(pl.DataFrame({"file": [1, 2]})), "objects.parquet"),
     _objects("table of noise", bytes(range(256)), "objects.parquet"),
     _objects("table with a footer of ff", WHOLE[: -8 - FOOTER] + b"\xff" * FOOTER + WHOLE[-8:], "objects.parquet"),
-    _objects("table of 4 GB", lambda: parquet(pl.DataFrame({"file": pl.Series(["a" * 2000]).new_from_index(0, 2_000_000)})), "objects.parquet"),
+    _objects(
+        "table of 4 GB",
+        lambda: parquet(pl.DataFrame({"file": pl.Series(["a" * 2000]).new_from_index(0, 2_000_000)})),
+        "objects.parquet",
+    ),
     _objects("table that is a folder of markup", csv({"file": "[/red].obj"})),
     _objects("captions of bytes", b"file,caption\na.obj,\xff\xfe\n", "captions.csv"),
     _objects("table without a file column", csv({"files": "a.obj"})),
-    _objects("names and captions both", csv({"path": "a.obj", "file": "a.obj", "name": "x", "title": "y"}), harmless="one row"),
-)  # fmt: skip
+    _objects(
+        "names and captions both",
+        csv({"path": "a.obj", "file": "a.obj", "name": "x", "title": "y"}),
+        harmless="one row",
+    ),
+)
 
 
 def clip_table(rows: Any) -> bytes:
@@ -152,5 +217,9 @@ CLIP_TABLES = (
     written("noise", bytes(range(256)), called="clips.parquet"),
     written("footer of ff", WHOLE[: -8 - FOOTER] + b"\xff" * FOOTER + WHOLE[-8:], called="clips.parquet"),
     written("lists", parquet(pl.DataFrame({"clip": [["a"]], "text": ["b"]})), called="clips.parquet"),
-    written("4 GB", lambda: parquet(pl.DataFrame({"clip": pl.Series(["a" * 2000]).new_from_index(0, 2_000_000), "text": "a"})), called="clips.parquet"),
-)  # fmt: skip
+    written(
+        "4 GB",
+        lambda: parquet(pl.DataFrame({"clip": pl.Series(["a" * 2000]).new_from_index(0, 2_000_000), "text": "a"})),
+        called="clips.parquet",
+    ),
+)

@@ -116,13 +116,17 @@ def _zip_of_code(place: Place) -> bytes:
 GOOD = _tensor([2], 0, 8)
 
 CHECKPOINTS = (
+    _file("good weights", lambda _: _model()["model.safetensors"], "they are loaded"),
     _file("pickle called safetensors", _pickled),
     _file("torch file called safetensors", _torch),
     _file("old pickle called safetensors", lambda place: pickle.dumps(_Runs(place.ran), protocol=0)),
     _file("torch zip called safetensors", _zip_of_code),
     _file("pickle called pt", _torch, called="a.pt"),
     _file("pickle called bin", _pickled, called="pytorch_model.bin"),
-    _file("numpy file of objects", lambda place: b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n" + _pickled(place)),
+    _file(
+        "numpy file of objects",
+        lambda place: b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (1,)}\n" + _pickled(place),
+    ),
     _file("header of 2^60 bytes", _header({}, told=2**60)),
     _file("header of 2^64 - 1 bytes", _header({}, told=2**64 - 1)),
     _file("header of 100,000 brackets", _header(b"[" * 100_000)),
@@ -170,7 +174,7 @@ CHECKPOINTS = (
     _config("config of bytes", b"\xff\xfe\x80"),
     _config("config that is a list", b"[1]"),
     _config("config of escape sequences", {"\x1b[31m": 1}),
-)  # fmt: skip
+)
 
 
 # layouts of diffusers and transformers
@@ -259,42 +263,189 @@ def _changed_pipeline(name: str, files: dict[str, Any], harmless: str = "") -> A
 INDEX = {"_class_name": "StableDiffusionPipeline", "unet": ["evil", "Model"]}
 
 LAYOUTS = (
-    _layout("pipeline with a module of its own", {"model_index.json": INDEX, "unet/evil.py": CODE, "unet/config.json": {}}),
-    _layout("pipeline that is a module of its own", {"model_index.json": {"_class_name": ["pipeline", "Evil"]}, "pipeline.py": CODE}),
-    _layout("pipeline called pipeline.py", {"model_index.json": {"_class_name": "DiffusionPipeline"}, "pipeline.py": CODE}),
-    _layout("pipeline of a part from os", {"model_index.json": {"_class_name": "StableDiffusionPipeline", "unet": ["os", "system"]}, "unet/config.json": {}}),
-    _layout("pipeline of a part from subprocess", {"model_index.json": {"_class_name": "StableDiffusionPipeline", "unet": ["subprocess", "Popen"]}, "unet/config.json": {}}),
-    _layout("pipeline of parts in other folders", {"model_index.json": {"_class_name": "StableDiffusionPipeline", "../../x": ["diffusers", "UNet2DModel"]}}),
+    _changed_pipeline("a good pipeline", {}, "it becomes a base model"),
+    Attack("a good encoder", lambda place: (_encoder(place.given / "layout"), "encoder"), "it becomes a base model"),
+    _layout(
+        "pipeline with a module of its own", {"model_index.json": INDEX, "unet/evil.py": CODE, "unet/config.json": {}}
+    ),
+    _layout(
+        "pipeline that is a module of its own",
+        {"model_index.json": {"_class_name": ["pipeline", "Evil"]}, "pipeline.py": CODE},
+    ),
+    _layout(
+        "pipeline called pipeline.py", {"model_index.json": {"_class_name": "DiffusionPipeline"}, "pipeline.py": CODE}
+    ),
+    _layout(
+        "pipeline of a part from os",
+        {
+            "model_index.json": {"_class_name": "StableDiffusionPipeline", "unet": ["os", "system"]},
+            "unet/config.json": {},
+        },
+    ),
+    _layout(
+        "pipeline of a part from subprocess",
+        {
+            "model_index.json": {"_class_name": "StableDiffusionPipeline", "unet": ["subprocess", "Popen"]},
+            "unet/config.json": {},
+        },
+    ),
+    _layout(
+        "pipeline of parts in other folders",
+        {"model_index.json": {"_class_name": "StableDiffusionPipeline", "../../x": ["diffusers", "UNet2DModel"]}},
+    ),
     _layout("class that is no pipeline", {"model_index.json": {"_class_name": "logging"}}),
     _layout("class that is a number", {"model_index.json": {"_class_name": 5}}),
     _layout("index of 100,000 brackets", {"model_index.json": "[" * 100_000}),
     _layout("index that is a list", {"model_index.json": []}),
     _layout("index of bytes", {"model_index.json": b"\xff\xfe\x80"}),
-    _layout("pipeline of pickles", {"model_index.json": {"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet2DConditionModel"]}, "unet/config.json": {}, "unet/diffusion_pytorch_model.bin": _torch}),
-    _changed_pipeline("text encoder that maps to code", {"text_encoder/config.json": {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"}, "text_encoder/evil.py": CODE, "model_index.json": {"text_encoder": ["transformers", "AutoModel"]}}),
-    _changed_pipeline("tokenizer that maps to code", {"tokenizer/tokenizer_config.json": {"auto_map": {"AutoTokenizer": ["evil.Model", None]}, "tokenizer_class": "Evil"}, "tokenizer/evil.py": CODE, "model_index.json": {"tokenizer": ["transformers", "AutoTokenizer"]}}),
-    _changed_pipeline("tokenizer with a template of code", {"tokenizer/chat_template.jinja": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}, "it is never rendered"),
-    _changed_pipeline("pipeline with code that nobody names", {"unet/evil.py": CODE, "setup.py": CODE}, "it is left behind"),
-    _changed_pipeline("unet of 10^9 layers", {"unet/config.json": {"layers_per_block": 10**9, "num_layers": 10**9}, "transformer/config.json": {"num_layers": 10**9}}),
-    _changed_pipeline("text encoder of 10^9 words", {"text_encoder/config.json": {"vocab_size": 10**9, "hidden_size": 10**6}}),
+    _layout(
+        "pipeline of pickles",
+        {
+            "model_index.json": {
+                "_class_name": "StableDiffusionPipeline",
+                "unet": ["diffusers", "UNet2DConditionModel"],
+            },
+            "unet/config.json": {},
+            "unet/diffusion_pytorch_model.bin": _torch,
+        },
+    ),
+    _changed_pipeline(
+        "text encoder that maps to code",
+        {
+            "text_encoder/config.json": {"auto_map": {"AutoModel": "evil.Model"}, "model_type": "evil"},
+            "text_encoder/evil.py": CODE,
+            "model_index.json": {"text_encoder": ["transformers", "AutoModel"]},
+        },
+    ),
+    _changed_pipeline(
+        "tokenizer that maps to code",
+        {
+            "tokenizer/tokenizer_config.json": {
+                "auto_map": {"AutoTokenizer": ["evil.Model", None]},
+                "tokenizer_class": "Evil",
+            },
+            "tokenizer/evil.py": CODE,
+            "model_index.json": {"tokenizer": ["transformers", "AutoTokenizer"]},
+        },
+    ),
+    _changed_pipeline(
+        "tokenizer with a template of code",
+        {"tokenizer/chat_template.jinja": "{{ ''.__class__.__mro__[1].__subclasses__() }}"},
+        "it is never rendered",
+    ),
+    _changed_pipeline(
+        "pipeline with code that nobody names", {"unet/evil.py": CODE, "setup.py": CODE}, "it is left behind"
+    ),
+    _changed_pipeline(
+        "unet of 10^9 layers",
+        {
+            "unet/config.json": {"layers_per_block": 10**9, "num_layers": 10**9},
+            "transformer/config.json": {"num_layers": 10**9},
+        },
+    ),
+    _changed_pipeline(
+        "text encoder of 10^9 words", {"text_encoder/config.json": {"vocab_size": 10**9, "hidden_size": 10**6}}
+    ),
     _changed_pipeline("tokenizer of 100,000 brackets", {"tokenizer/tokenizer.json": "[" * 100_000}),
     Attack("pipeline whose index names weights above it", _pipeline_index_above),
     Attack("encoder whose index names weights above it", _index_above),
     Attack("encoder with settings that are a link out", _with_link, "the weights alone are taken"),
-    _layout("encoder that maps to code", {"config.json": {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}, "model_type": "evil"}, "evil.py": CODE, "model.safetensors": save({"a": torch.zeros(1)})}, part="encoder"),
-    _layout("encoder of code from a repository", {"config.json": {"auto_map": {"AutoConfig": "someone/evil--evil.Config"}, "model_type": "evil"}, "model.safetensors": save({"a": torch.zeros(1)})}, part="encoder"),
-    _layout("encoder of 10^9 layers", {"config.json": {"model_type": "dinov2", "num_hidden_layers": 10**9}, "model.safetensors": save({"a": torch.zeros(1)})}, part="encoder"),
-    _layout("encoder of width 10^9", {"config.json": {"model_type": "dinov2", "hidden_size": 10**9, "num_attention_heads": 1}, "model.safetensors": save({"a": torch.zeros(1)})}, part="encoder"),
-    _layout("encoder that is a pickle", {"config.json": {"model_type": "dinov2"}, "pytorch_model.bin": _torch}, part="encoder"),
-    _layout("encoder config of 100,000 brackets", {"config.json": "[" * 100_000, "model.safetensors": save({"a": torch.zeros(1)})}, part="encoder"),
+    _layout(
+        "encoder that maps to code",
+        {
+            "config.json": {"auto_map": {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}, "model_type": "evil"},
+            "evil.py": CODE,
+            "model.safetensors": save({"a": torch.zeros(1)}),
+        },
+        part="encoder",
+    ),
+    _layout(
+        "encoder of code from a repository",
+        {
+            "config.json": {"auto_map": {"AutoConfig": "someone/evil--evil.Config"}, "model_type": "evil"},
+            "model.safetensors": save({"a": torch.zeros(1)}),
+        },
+        part="encoder",
+    ),
+    _layout(
+        "encoder of 10^9 layers",
+        {
+            "config.json": {"model_type": "dinov2", "num_hidden_layers": 10**9},
+            "model.safetensors": save({"a": torch.zeros(1)}),
+        },
+        part="encoder",
+    ),
+    _layout(
+        "encoder of width 10^9",
+        {
+            "config.json": {"model_type": "dinov2", "hidden_size": 10**9, "num_attention_heads": 1},
+            "model.safetensors": save({"a": torch.zeros(1)}),
+        },
+        part="encoder",
+    ),
+    _layout(
+        "encoder that is a pickle",
+        {"config.json": {"model_type": "dinov2"}, "pytorch_model.bin": _torch},
+        part="encoder",
+    ),
+    _layout(
+        "encoder config of 100,000 brackets",
+        {"config.json": "[" * 100_000, "model.safetensors": save({"a": torch.zeros(1)})},
+        part="encoder",
+    ),
     _layout("encoder config of bytes", {"config.json": b"\xff\xfe", "model.safetensors": b""}, part="encoder"),
-    _layout("encoder index without a map", {"config.json": {"model_type": "dinov2"}, "model.safetensors": save({}), "model.safetensors.index.json": {}}, part="encoder"),
-    _layout("encoder index of numbers", {"config.json": {"model_type": "dinov2"}, "model.safetensors": save({}), "model.safetensors.index.json": {"weight_map": {"a": 5, "b": [1]}}}, part="encoder"),
-    _layout("encoder index of 100,000 brackets", {"config.json": {"model_type": "dinov2"}, "model.safetensors": save({}), "model.safetensors.index.json": "[" * 100_000}, part="encoder"),
-    _layout("video model of other sizes", {"config.json": {"family": "wan", "width": 10**9}, "model.safetensors": save({"a": torch.zeros(1)})}, part="video"),
-    _layout("video config of 100,000 brackets", {"config.json": "[" * 100_000, "model.safetensors": save({})}, part="video"),
-    _layout("video model that is a pickle", {"config.json": {"family": "wan"}, "model.safetensors": _torch}, part="video"),
-    _layout("model card of tags that run", {"README.md": "---\nlicense: !!python/object/apply:os.system ['touch MARK']\n---\n"}, part="encoder"),
-    _layout("model card of laughs", {"README.md": "---\n" + "a0: &a0 [lol, lol]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12)) + "license: *a11\n---\n"}, part="encoder"),
-    _layout("model card of escape sequences", {"README.md": '---\nlicense: "\\e]0;x\\a"\n---\n', "config.json": {}, "model.safetensors": save({})}, part="encoder"),
-)  # fmt: skip
+    _layout(
+        "encoder index without a map",
+        {"config.json": {"model_type": "dinov2"}, "model.safetensors": save({}), "model.safetensors.index.json": {}},
+        part="encoder",
+    ),
+    _layout(
+        "encoder index of numbers",
+        {
+            "config.json": {"model_type": "dinov2"},
+            "model.safetensors": save({}),
+            "model.safetensors.index.json": {"weight_map": {"a": 5, "b": [1]}},
+        },
+        part="encoder",
+    ),
+    _layout(
+        "encoder index of 100,000 brackets",
+        {
+            "config.json": {"model_type": "dinov2"},
+            "model.safetensors": save({}),
+            "model.safetensors.index.json": "[" * 100_000,
+        },
+        part="encoder",
+    ),
+    _layout(
+        "video model of other sizes",
+        {"config.json": {"family": "wan", "width": 10**9}, "model.safetensors": save({"a": torch.zeros(1)})},
+        part="video",
+    ),
+    _layout(
+        "video config of 100,000 brackets", {"config.json": "[" * 100_000, "model.safetensors": save({})}, part="video"
+    ),
+    _layout(
+        "video model that is a pickle", {"config.json": {"family": "wan"}, "model.safetensors": _torch}, part="video"
+    ),
+    _layout(
+        "model card of tags that run",
+        {"README.md": "---\nlicense: !!python/object/apply:os.system ['touch MARK']\n---\n"},
+        part="encoder",
+    ),
+    _layout(
+        "model card of laughs",
+        {
+            "README.md": "---\n"
+            + "a0: &a0 [lol, lol]\n"
+            + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 12))
+            + "license: *a11\n---\n"
+        },
+        part="encoder",
+    ),
+    _layout(
+        "model card of escape sequences",
+        {"README.md": '---\nlicense: "\\e]0;x\\a"\n---\n', "config.json": {}, "model.safetensors": save({})},
+        part="encoder",
+    ),
+)

@@ -73,9 +73,9 @@ class Folder:
         if path is None:
             return {}
         table = foreign_table(path)
-        table = table.rename(
-            {old: new for old, new in OTHER_NAMES.items() if old in table.columns and new not in table.columns}
-        )
+        for old, new in OTHER_NAMES.items():
+            if old in table.columns and new not in table.columns:
+                table = table.rename({old: new})
         if "file" not in table.columns:
             raise InputError(f"{path} has no column `file` with paths relative to {self.root}; it has {table.columns}")
         return {row["file"]: row for row in table.drop_nulls("file").to_dicts() if Path(row["file"]).name}
