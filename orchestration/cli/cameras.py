@@ -54,6 +54,8 @@ def validate_command(folder: Path, *, every: int, as_json: bool) -> None:
         for problem in problems:
             print(printable(f"{problem['shard']} {problem['id']}: {problem['found']}"))
         print(f"{tried} samples of {len(shards)} shards looked at, {len(problems)} problems")
+    if not tried:
+        raise OrbitforgeError(f"{folder} holds no sample: its {len(shards)} shards are empty")
     if problems:
         bad = len({(problem["shard"], problem["id"]) for problem in problems})
         raise OrbitforgeError(f"cameras of {bad} of {tried} samples do not fit their views; render these shards again")

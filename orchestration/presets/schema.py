@@ -138,7 +138,7 @@ def load_preset(name: str) -> Preset:
     values = _read(path)
     if base := values.pop("extends", None):
         if base not in preset_names():
-            raise PresetError(f"{path}: extends {str(base)[:80]!r}; it can extend {', '.join(preset_names())}")
+            raise PresetError(f"{path}: extends {str(base)[:80]!r}; choose one of {', '.join(preset_names())}")
         below = _read(FOLDER / f"{base}.yaml")
         if "extends" in below:
             raise PresetError(f"{path}: extends {base!r}, which extends {below['extends']!r}; one level is allowed")

@@ -27,6 +27,7 @@ from stages.documents import read_json
 from stages.errors import InputError
 from stages.pictures import open_picture
 from stages.reconstruction.picture import Picture, object_mask, read_picture
+from stages.text import unfit
 
 RINGS = ("orbit", "elevations", "candidates")
 """`orbit`: evenly around at one elevation; `elevations`: one above the other; `candidates`: these, then an orbit."""
@@ -38,6 +39,8 @@ LENS, BENT = ("k1", "k2", "k3", "k4", "p1", "p2"), 0.05
 """Those coefficients, and how large one may be: at the edge of 60 degrees that moves a pixel by 1 % of the width."""
 UPRIGHT = 0.2
 """Least share of z in the mean of the cameras' own ups for the world to be z up."""
+FARTHEST = 1e6
+"""What numbers of a camera stay below."""
 SPREAD = 1.0
 """Half of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
 
@@ -164,6 +167,7 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
         told = " ".join(str(error).split())[:120]
         raise InputError(f"{file} is no transforms.json: {type(error).__name__}: {told}") from None
     chosen = []
+    named = {name: frame for name, frame in named.items() if isinstance(frame, dict) and not unfit(name)}
     for path in paths:
         frame = _frame_of(path, file, named)
         if frame is None:
@@ -178,8 +182,8 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
         pose = np.asarray(frame.get("transform_matrix"), dtype=object)
         try:
             pose = np.asarray(pose, dtype=np.float64)
-            if pose.shape not in ((4, 4), (3, 4)) or not np.isfinite(pose).all():
-                raise ValueError(f"transform_matrix of shape {pose.shape}, or not finite")
+            if pose.shape not in ((4, 4), (3, 4)) or not (np.abs(pose) < FARTHEST).all():
+                raise ValueError(f"transform_matrix of shape {pose.shape}, or not finite and below {FARTHEST:g}")
             turn = pose[:3, :3]
             lengths = np.linalg.norm(turn, axis=0)
             if (
@@ -192,7 +196,7 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
             poses.append(whole)
             _refuse_lens({**given, **frame})
             intrinsics.append(_intrinsics({**given, **frame}, *_as_stored(path, width, height)))
-        except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise InputError(f"{path} has no usable camera in {file}: {error}") from None
     return Camera(torch.tensor(np.stack(poses), dtype=torch.float32), torch.tensor(intrinsics, dtype=torch.float32))
 
@@ -238,7 +242,7 @@ def _intrinsics(given: dict[str, Any], width: float, height: float) -> list[floa
         found = [focal, focal * width / height, 0.5, 0.5]
     else:
         raise KeyError("neither fl_x nor camera_angle_x")
-    if not all(map(math.isfinite, found)) or found[0] <= 0 or found[1] <= 0:
+    if not all(abs(value) < FARTHEST for value in found) or min(found[:2]) < 1 / FARTHEST:
         raise ValueError(f"intrinsics {found}")
     return found
 

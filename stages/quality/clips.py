@@ -12,9 +12,13 @@ import numpy as np
 
 from stages.documents import read_json
 from stages.shards import Sample, decode_views
+from stages.text import spelled_out, unfit
 
 ORIGIN = ("caption", "object", "creator", "licence", "split")
 """What a clip's metadata says about where it comes from; copied into every table about it."""
+
+FARTHEST = 1e6
+"""What numbers of a camera stay below."""
 
 SYNTHETIC = "synthetic"
 """The split of generated clips; their prompts are of training objects."""
@@ -35,9 +39,12 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
     """
     try:
         with tarfile.open(path, "r:") as tar:  # not packed: a pack has no end that its size tells
+            seen: set[str] = set()
             for key, members in groupby(_members(tar), key=lambda member: member.name.split(".")[0]):
-                files = {member.name[len(key) + 1 :]: _read(tar, member) for member in members}
-                yield _clip(key, files)
+                found = [(member.name[len(key) + 1 :], _read(tar, member)) for member in members]
+                files = dict(found)
+                yield Broken(key, "is there twice") if key in seen or len(files) < len(found) else _clip(key, files)
+                seen.add(key)
     except (tarfile.TarError, OverflowError, MemoryError) as error:  # as of a member of 2^62 bytes
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
@@ -68,13 +75,15 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _clip(key: str, files: dict[str, bytes]) -> Sample | Broken:
+    if "/" in key or unfit(key):
+        return Broken(spelled_out(key), "its name is no name of a sample")
     if "json" not in files:
         return Broken(key, "no metadata")
     try:
         meta = read_json(files["json"])
         numbers = np.array(meta["cameras"], dtype=np.float32)
-        if numbers.ndim != 2 or numbers.shape[1] != 16 or not np.isfinite(numbers).all():
-            return Broken(key, "its cameras are not 16 finite numbers each")
+        if numbers.ndim != 2 or numbers.shape[1] != 16 or not (np.abs(numbers) < FARTHEST).all():
+            return Broken(key, f"its cameras are not 16 numbers each, finite and below {FARTHEST:g}")
         cameras = len(numbers)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         return Broken(key, f"unreadable metadata: {type(error).__name__}")

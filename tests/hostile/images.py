@@ -14,9 +14,10 @@ from tests.hostile.case import Attack, Place, written
 
 
 def square(size: int = 64, mode: str = "RGB") -> Image.Image:
-    """A red square on white, which is an object that a reconstruction takes."""
+    """A red square on white, which is an object that a reconstruction takes; one corner of it is blue."""
     pixels = np.full((size, size, 3), 255, np.uint8)
     pixels[size // 4 : -size // 4, size // 4 : -size // 4] = (200, 30, 30)
+    pixels[size // 4 : size // 3, size // 4 : size // 3] = (30, 30, 200)
     return Image.fromarray(pixels).convert(mode)
 
 

@@ -88,6 +88,18 @@ def _row(**changes: Any) -> dict[str, Any]:
     return Row(MADE, "nano", "lrm_finetuned", folder="nano/lrm_finetuned", version="0" * 32).record() | changes
 
 
+def _told(**facts: Any) -> Any:
+    """A row with the id that it should have."""
+
+    def make() -> bytes:
+        from orchestration.lineage.ledger import MADE, SCHEMA, Row
+
+        row = Row(MADE, "nano", "lrm_finetuned", folder="nano/lrm_finetuned", version="0" * 32, **facts)
+        return parquet(pl.DataFrame([row.record()], schema=SCHEMA))
+
+    return make
+
+
 def _ledger(name: str, data: Any, harmless: str = "") -> Attack:
     def make(place: Place) -> None:
         folder = place.project / "data" / "ledger"
@@ -116,14 +128,15 @@ LEDGERS = (
     _ledger("rows whose config is no json", _rows(config="{", metrics="[")),
     _ledger("rows whose config is brackets", _rows(config="[" * 100_000, metrics="[" * 100_000)),
     _ledger("rows whose metrics are a list", _rows(metrics="[1]")),
+    _ledger("rows under an id that is not theirs", _rows(host="x")),
     _ledger(
         "rows of escape sequences",
-        _rows(host="\x1b]0;x\x07", reference="\x1b[31m", by="\x1b[2J"),
+        _told(host="\x1b]0;x\x07", reference="\x1b[31m", by="\x1b[2J", environment={"torch": "\x1b[31m"}),
         "told, without its signs",
     ),
     _ledger(
         "rows of markup",
-        _rows(host="[/bold]", reference="[/x]", by="[/y]", environment='{"[/z]": "[/z]"}'),
+        _told(host="[/bold]", reference="[/x]", by="[/y]", environment={"torch": "[/z]"}),
         "told as it is",
     ),
     _ledger("rows of a folder above", _rows(folder="../../../etc", version="x")),

@@ -50,7 +50,7 @@ YAML = (
 )
 
 PRESETS = (
-    written("a good preset", "extends: nano\n", "it is planned", called="mine.yaml"),
+    written("a good preset", "extends: tiny\n", "it is planned", called="mine.yaml"),
     *YAML,
     written("name above the folder", "name: ../../escaped\n", called="a.yaml"),
     written("name with a line feed", 'name: "escaped\\n"\n', called="a.yaml"),
@@ -100,7 +100,7 @@ VOCABULARIES = (
     written("words of escape sequences", 'templates: ["a {category}"]\ncategories: ["\\e[31m"]\n', called="a.yaml"),
     written(
         "words that are templates",
-        "templates: ['a {category}']\ncategories: ['{category}']\n",
+        "templates: ['a {category}', 'one {category}', 'the {category}']\ncategories: ['{category}']\n",
         "its braces are letters",
         called="a.yaml",
     ),

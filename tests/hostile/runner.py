@@ -39,12 +39,13 @@ class Runner:
             print(log)
         _removed(self._folder)
 
-    def run(self, door: str) -> list[Result]:
-        """What became of each attack on a door, in their order."""
+    def run(self, door: str, every: int = 1) -> list[Result]:
+        """What became of each attack on a door, or of every so manyth, in their order."""
         from tests.hostile.doors import doors
 
         names = [attack.name for attack in doors()[door][1]]
         assert len(set(names)) == len(names), "names tell attacks apart"
+        names = names[::every]
         found: dict[str, Result] = {}
         while waiting := [name for name in names if name not in found]:
             found |= {result.name: result for result in self._some(door, waiting)}
