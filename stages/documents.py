@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.constructor import ConstructorError
 
 LARGEST = 4 << 20
 """Characters of a YAML document."""
@@ -50,21 +52,21 @@ class _Plain(yaml.SafeLoader):
         return node
 
     def _refused(self, why: str) -> yaml.MarkedYAMLError:
-        return yaml.composer.ComposerError(None, None, why, self.peek_event().start_mark)
+        return ComposerError(None, None, why, self.peek_event().start_mark)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
+                    raise ConstructorError(None, None, f"the key {key.value!r} twice", key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_float(self, node: Any) -> float:
         value = super().construct_yaml_float(node)
         if not math.isfinite(value):
-            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no finite number", node.start_mark)
+            raise ConstructorError(None, None, f"{node.value} is no finite number", node.start_mark)
         return value
 
 

@@ -335,15 +335,30 @@ def _checkpoint(made: Path, place: Place) -> str | None:
     return command("reconstruct", "chair.png", "--output", "out.glb", "--checkpoint", str(named), *QUICK)
 
 
-def _layout(made: tuple[Path, str], place: Place) -> str | None:
-    folder, part = made
-    card = [] if (folder / "README.md").is_file() else ["--licence", "MIT"]
-    told = ("--reason", "why", "--by", "Ada", "--seconds", "8", "--gigabytes", "1.5")
-    command("import-weights", str(folder), "--as", part, *told, *card)
-    kept = [path for path in (place.project / "data").rglob("*") if path.suffix == ".py" or path.name == "secret.json"]
-    if kept:
-        raise AssertionError(f"{kept[0]} was taken along")
-    return None
+def public_weights(attacks: Sequence[tuple[Attack, Place]], start: Start, done: Done) -> None:
+    """What `orbitforge import-weights` calls, in the sandbox that it calls it in."""
+    from orchestration.presets.schema import load_preset
+    from stages.base.public import card_licence, take
+    from stages.sandbox import Sandbox, SandboxError
+
+    base = load_preset("nano").base
+
+    def through(made: tuple[Path, str], place: Place) -> str | None:
+        folder, part = made
+        if (folder / "README.md").is_file() and not card_licence(folder):
+            raise InputError("names no licence")
+        output = place.project / "out" / part
+        output.mkdir(parents=True)
+        try:
+            child(part, folder, output, getattr(base, part))
+        except SandboxError as error:
+            raise OrbitforgeError(str(error)) from None
+        if kept := [path for path in output.rglob("*") if path.suffix == ".py" or path.name == "secret.json"]:
+            raise AssertionError(f"{kept[0]} was taken along")
+        return None
+
+    with Sandbox(take, Limits(seconds=10, wall=120, gigabytes=1.5)) as child:
+        each(through)(attacks, start, done)
 
 
 # shards
@@ -376,6 +391,9 @@ def _labelled(made: Any, place: Place) -> str | None:
 
 
 def _preset(made: Path, place: Place) -> str | None:
+    from tests.hostile.project import sources
+
+    sources(place.project)
     return command("plan", "--preset", str(made))
 
 
@@ -445,7 +463,7 @@ def doors() -> dict[str, tuple[Door, Sequence[Attack]]]:
         "sentences": (each(_sentence), sentences.ATTACKS),
         "cameras": (each(_views), [attack for attack in clip_files.ATTACKS if attack.name.startswith("transforms")]),
         "checkpoints": (each(_checkpoint), weights.CHECKPOINTS),
-        "public weights": (each(_layout), weights.LAYOUTS),
+        "public weights": (public_weights, weights.LAYOUTS),
         "shards": (each(_validate), shards.ATTACKS),
         "labelled clips": (each(_labelled), [attack for attack in shards.ATTACKS if not attack.name.startswith(FACTS)]),
         "presets": (each(_preset), presets.PRESETS),

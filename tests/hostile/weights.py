@@ -239,14 +239,17 @@ def _pipeline_index_above(place: Place) -> tuple[Path, str]:
     return home, "text_to_image"
 
 
+SMALL = {"size": 16, "latent_channels": 4, "autoencoder_width": 16, "widths": [8, 16], "text_width": 16}
+
+
 def _pipeline(place: Place, files: dict[str, Any]) -> tuple[Path, str]:
     """The smallest pipeline that loads, with some files of its own."""
     from models.config import TextToImageConfig
     from models.text_to_image import TextToImage, word_tokenizer
 
     home = place.given / "layout"
-    config = TextToImageConfig.model_validate({"size": 16, "width": 16, "text_width": 16, "heads": 2})
-    TextToImage(config, word_tokenizer(["a chair"])).save(home)
+    config = TextToImageConfig.model_validate(SMALL)
+    TextToImage(config, word_tokenizer(["a chair"], config.tokens)).save(home)
     for inside, data in files.items():
         path = home / inside
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -349,7 +352,7 @@ LAYOUTS = (
     _changed_pipeline("tokenizer of 100,000 brackets", {"tokenizer/tokenizer.json": "[" * 100_000}),
     Attack("pipeline whose index names weights above it", _pipeline_index_above),
     Attack("encoder whose index names weights above it", _index_above),
-    Attack("encoder with settings that are a link out", _with_link, "the weights alone are taken"),
+    Attack("encoder with settings that are a link out", _with_link),
     _layout(
         "encoder that maps to code",
         {

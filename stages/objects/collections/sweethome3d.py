@@ -99,4 +99,4 @@ def _rotation(text: str | None) -> tuple[float, ...] | None:
         numbers = tuple(float(number) for number in (text or "").split())
     except ValueError:
         return None
-    return numbers if len(numbers) == 9 else None
+    return numbers if len(numbers) == 9 and all(abs(number) < 1e3 for number in numbers) else None
