@@ -25,6 +25,7 @@ from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
 from stages.rendering.rings import RingsConfig
 from stages.scaling.config import ScalingConfig
+from stages.text import unfit
 from stages.video.config import VideoFinetuneConfig
 
 VARIABLE = "ORBITFORGE_PRESET"
@@ -90,6 +91,9 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _source_lies_elsewhere(self) -> Preset:
+        parts = self.source.folder.split("/")
+        if {"", ".", ".."} & set(parts) or unfit(self.source.folder):
+            raise ValueError(f"source.folder is {self.source.folder[:80]!r}; it is the name of a folder below data/")
         if (folder := self.source.folder) in {self.name, *preset_names(), *OTHERS}:
             raise ValueError(f"source.folder is {folder!r}, but data/{folder}/ holds artifacts; name it otherwise")
         return self

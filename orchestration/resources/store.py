@@ -67,12 +67,10 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     with _repo() as repo:
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
-            if not place or not recorded():
-                fetched = int(repo.fetch(targets=here, remote=remote))
-                if not place:
-                    return fetched
-            recorded()  # DVC would write any path that a list names, also outside of data/
-            done = repo.pull(targets=here, remote=remote)
+            fetched = 0 if place and recorded() else int(repo.fetch(targets=here, remote=remote))
+            if place:
+                recorded()  # DVC would write any path that a list names, also outside of data/
+                fetched += int(repo.pull(targets=here, remote=remote)["stats"]["fetched"])
         except OrbitforgeError:
             raise
         except Exception as error:  # of lists that it did not write DVC raises any type
@@ -80,7 +78,7 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
             raise OrbitforgeError(
                 f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
             ) from None
-    return int(done["stats"]["fetched"])
+    return fetched
 
 
 def lacking(remote: str, md5s: Iterable[str]) -> set[str]:

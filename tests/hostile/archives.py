@@ -101,7 +101,8 @@ CATALOGUE = "PluginFurnitureCatalog.properties"
 
 
 def _library(name: str, catalogue: str | bytes, harmless: str = "", *more: tuple[str, bytes]) -> Attack:
-    text = catalogue if isinstance(catalogue, bytes) else catalogue.encode("latin-1", "replace")
+    own = catalogue.replace("id#1=a\n", f"id#1={name}\n") if isinstance(catalogue, str) else ""  # as others have theirs
+    text = catalogue if isinstance(catalogue, bytes) else own.encode("latin-1", "replace")
     return _zip(name, zipped((CATALOGUE, text), ("a.obj", MESH), *more), harmless, "a.sh3f")
 
 

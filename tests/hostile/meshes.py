@@ -135,7 +135,7 @@ ATTACKS = (
     _gltf("accessor far past its view", inline(accessors=[ACCESSOR | {"byteOffset": 2**40}])),
     _gltf("view past its buffer", inline(bufferViews=[{"buffer": 0, "byteOffset": 2**40, "byteLength": 36}])),
     _gltf("view of a negative offset", inline(bufferViews=[{"buffer": 0, "byteOffset": -36, "byteLength": 36}])),
-    _gltf("view of a stride of zero", inline(bufferViews=[{"buffer": 0, "byteStride": 0, "byteLength": 36}]), HARMLESS),
+    _gltf("view of a stride of zero", inline(bufferViews=[{"buffer": 0, "byteStride": 0, "byteLength": 36}])),
     _gltf("view of a huge stride", inline(bufferViews=[{"buffer": 0, "byteStride": 2**30, "byteLength": 36}])),
     _gltf("view of buffer 7 of 1", inline(bufferViews=[{"buffer": 7, "byteLength": 36}])),
     _gltf(
