@@ -67,10 +67,10 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     with _repo() as repo:
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
-            fetched = 0 if place and recorded() else int(repo.fetch(targets=here, remote=remote))
-            if place:
-                recorded()  # DVC would write any path that a list names, also outside of data/
-                fetched += int(repo.pull(targets=here, remote=remote)["stats"]["fetched"])
+            if not place:
+                return int(repo.fetch(targets=here, remote=remote))
+            _refuse_paths_that_lead_out(repo, remote)
+            done = repo.pull(targets=here, remote=remote)
         except OrbitforgeError:
             raise
         except Exception as error:  # of lists that it did not write DVC raises any type
@@ -78,7 +78,19 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
             raise OrbitforgeError(
                 f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
             ) from None
-    return fetched
+    return int(done["stats"]["fetched"])
+
+
+def _refuse_paths_that_lead_out(repo: Repo, remote: str | None) -> None:
+    """DVC writes whatever path the list of `data.dvc` names, also outside of data/: it is looked at before."""
+    md5 = pointer()
+    if md5 is None or listed(md5) is not None:
+        return
+    odb = repo.cloud.get_remote_odb(remote)
+    path = odb.oid_to_path(md5)
+    if odb.fs.exists(path):  # else DVC says what is missing
+        with odb.fs.open(path, "rb") as file:
+            _entries(file.read(), path)
 
 
 def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
@@ -198,18 +210,23 @@ def listed(md5: str) -> dict[str, str] | None:
     """
     path = object_path(md5)
     try:
-        found = {entry["relpath"]: entry["md5"] for entry in read_json(path.read_bytes())}
-        wrong = [name for name, of in found.items() if not (_below(name) and _MD5.fullmatch(of))]
+        return _entries(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
+
+
+def _entries(data: bytes, path: str) -> dict[str, str]:
+    try:
+        found = {entry["relpath"]: entry["md5"] for entry in read_json(data)}
+        wrong = [name for name, of in found.items() if not (_below(name) and _MD5.fullmatch(of))]
     except (DocumentError, LookupError, TypeError, AttributeError):
         raise OrbitforgeError(
             f"{path} is no list that DVC wrote; remove it, and fetch it from a remote again"
         ) from None
     if wrong:
         raise OrbitforgeError(
-            f"{path} lists {wrong[0]!r}, which is no file below data/: whoever can write to the remote has changed it; "
-            "nothing is fetched by it"
+            f"{path} lists {wrong[0]!r}, which is no file below data/: whoever can write there has changed it; nothing "
+            "is fetched by it"
         )
     return found
 

@@ -184,6 +184,8 @@ def _said(call: Callable[[], Any]) -> Any:
         return call()
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from None
+    except RecursionError:
+        raise InputError("a config is nested too deep; is it one?") from None
 
 
 def _settings(folder: Path) -> list[Path]:

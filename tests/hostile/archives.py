@@ -181,7 +181,7 @@ ATTACKS = (
     _library("creator that turns its direction", _entry(creator=r"Ada\u202e\u2066")),
     _library("creator of 100,000 letters", _entry(creator="a" * 100_000)),
     _library("creator that is half a surrogate pair", _entry(creator=r"\ud800")),
-    _library("creator of a formula", _entry(creator="=HYPERLINK(1)")),
+    _library("creator of a formula", _entry(creator="=HYPERLINK(1)"), "text in Parquet, which no spreadsheet runs"),
     _library("rotation of NaN", _entry(modelRotation="nan " * 9), "as it lies in its file"),
     _library("rotation of zeros", _entry(modelRotation="0 " * 9)),
     _library("rotation of 10^30", _entry(modelRotation="1e30 " * 9), "as it lies in its file"),
