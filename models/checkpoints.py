@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -40,9 +41,34 @@ def load(folder: Path, config: type[Config], build: Callable[[Config], Model]) -
     Raises FileNotFoundError when the folder holds no model, ValueError when weights and config do not fit.
     """
     settings = read_config(folder, config)
+    refuse_other_sizes(settings, folder / WEIGHTS, build)
     model = build(settings)
     load_weights(model, load_file(folder / WEIGHTS), str(folder / WEIGHTS))
     return model.eval()
+
+
+def refuse_other_sizes(settings: Config, file: Path, build: Callable[[Config], nn.Module]) -> None:
+    """Raises ValueError when `file` does not hold the weights of such a model, before memory is taken for one."""
+    with safe_open(file, "pt") as weights:
+        shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    if (asked := most_layers(settings.model_dump())) > len(shapes):
+        raise ValueError(f"{file} holds {len(shapes)} tensors, its config asks for {asked} layers")
+    try:
+        with torch.device("meta"):
+            model = build(settings)
+    except (RuntimeError, OverflowError, TypeError) as error:  # of sizes that no tensor has
+        raise ValueError(f"{file}: no such model can be built: {' '.join(str(error).split())[:120]}") from None
+    load_weights(model, {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, str(file))
+
+
+def most_layers(settings: Any) -> int:
+    """The largest number of layers or blocks that settings ask for; each of them has weights."""
+    found = [0]
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        if isinstance(value, int) and any(word in name for word in ("layers", "blocks")):
+            found.append(value)
+        found.append(most_layers(value))
+    return max(found)
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

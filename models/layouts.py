@@ -48,7 +48,12 @@ def weight_files(folder: Path) -> list[Path]:
         raise ValueError(f"{what}; fetch the safetensors of these weights, or convert them where you trust them")
     indices = sorted(folder.glob("*.safetensors.index.json"))
     if indices:
-        named = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+        try:
+            named = sorted(set(json.loads(indices[0].read_text())["weight_map"].values()))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            raise ValueError(f"{indices[0]} is no index of weights; fetch it again") from None
+        if elsewhere := [name for name in named if Path(name).name != name]:
+            raise ValueError(f"{indices[0]} names {elsewhere[0]!r}; weights lie beside it, in no other folder")
         if gone := [name for name in named if not (folder / name).is_file()]:
             raise ValueError(f"{folder / gone[0]} is missing, but {indices[0].name} lists it; fetch it again")
         return [folder / name for name in named]

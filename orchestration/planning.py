@@ -8,11 +8,11 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestration.errors import OrbitforgeError
 from orchestration.presets.schema import Preset
+from stages.documents import DocumentError, read_yaml
 from stages.objects.splits import HELD_OUT
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Rates(BaseModel):
     def read(cls, path: Path = RATES) -> Rates:
         """Raises OrbitforgeError for a file that is missing or holds anything else."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except (OSError, yaml.YAMLError, ValidationError) as error:
+            return cls.model_validate(read_yaml(path.read_bytes()))
+        except (OSError, DocumentError, ValidationError) as error:
             told = " ".join(str(error).split())
             raise OrbitforgeError(f"{path} holds no rates ({told}); {RATES.name} shows how it looks") from None
 

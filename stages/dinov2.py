@@ -17,16 +17,16 @@ def load_dinov2(folder: Path) -> tuple[Any, int]:
     from transformers import AutoConfig, AutoModel
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         kinds = {"dinov2": 0, "dinov2_with_registers": getattr(config, "num_register_tokens", 0)}
         if config.model_type not in kinds:
             raise InputError(f"{folder} is {config.model_type}; an encoder is a DINOv2 of transformers")
         model, told = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
     except InputError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, AttributeError, LookupError, SafetensorError) as error:
         raise InputError(f"{folder} holds no DINOv2 of transformers: {' '.join(str(error).split())[:200]}") from error
     if lacking := sorted(told["missing_keys"]):
         raise InputError(f"{folder} lacks {lacking[0]} and {len(lacking) - 1} further weights; fetch it again")

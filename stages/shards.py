@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from PIL import Image
 from webdataset.compat import WebDataset
 
 from models.camera import Camera
+
+MOST = 1 << 27
+"""Pixels of all views of a sample: 32 views of 2048 x 2048."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,10 @@ def write_shard(path: Path, samples: Iterable[Sample]) -> None:
 
 def read_shard(path: Path) -> Iterator[Sample]:
     """Read the samples of a shard in order. Raises ValueError for a sample whose views and cameras do not match."""
-    for item in WebDataset(str(path), shardshuffle=False, empty_check=False):
+    # a list of one absolute name: of any other WebDataset may take a part for a pattern, an address or a command
+    for item in WebDataset([str(path.absolute())], shardshuffle=False, empty_check=False):
         meta = json.loads(item["json"])
-        views = np.stack([decode_png(item[key]) for key in sorted(k for k in item if k.endswith(".png"))])
+        views = decode_views([item[key] for key in sorted(k for k in item if k.endswith(".png"))])
         if len(views) != len(meta["cameras"]):
             raise ValueError(f"{path}: {item['__key__']} has {len(views)} views but {len(meta['cameras'])} cameras")
         yield Sample(item["__key__"], views, meta)
@@ -120,6 +124,16 @@ def encode_png(pixels: UInt8[np.ndarray, "h w c"]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
+
+
+def decode_views(pngs: Sequence[bytes]) -> UInt8[np.ndarray, "v h w c"]:
+    """Raises ValueError, before it decodes any, when they have no one size or more pixels than `MOST` together."""
+    sizes = [Image.open(io.BytesIO(data), formats=("PNG",)).size for data in pngs]
+    if len(set(sizes)) != 1:
+        raise ValueError(f"views of one size are wanted, there are {sorted(set(sizes))}")
+    if (pixels := sum(width * height for width, height in sizes)) > MOST:
+        raise ValueError(f"{len(pngs)} views of {sizes[0]} are {pixels} pixels, at most {MOST} are read")
+    return np.stack([decode_png(data) for data in pngs])
 
 
 def decode_png(data: bytes) -> UInt8[np.ndarray, "h w c"]:

@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from orchestration import telemetry
+from orchestration.cli.terminal import printable, tame
 from orchestration.errors import OrbitforgeError, StoppedError, in_plain_words
 from stages.errors import InputError
 
@@ -40,7 +41,7 @@ class PlainErrors(TyperGroup):
 
     @staticmethod
     def _stop(message: str, exit_code: int = 1) -> None:
-        typer.secho(f"error: {message}", fg="red", err=True)
+        typer.secho(f"error: {printable(' '.join(message.splitlines()))}", fg="red", err=True)
         sys.exit(exit_code)
 
 
@@ -92,6 +93,7 @@ SaliencyOption = Annotated[
 def prepare(preset: str | None) -> None:
     """What must stand before anything heavy is imported: the preset, one thread, no telemetry."""
     telemetry.silence()
+    tame()
     # results differ bitwise between thread counts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if preset:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from orchestration.cli.progress import Bars
+from orchestration.cli.terminal import printable
 from orchestration.errors import OrbitforgeError
 
 
@@ -22,10 +25,17 @@ def cameras_command(output: Path) -> None:
     print(f"{output}: {len(angles)} cameras, elevations {angles.min():.1f} to {angles.max():.1f} degrees")
 
 
+def _read(shard: Path, read_clips: Callable[[Path], Iterator[Any]]) -> Iterator[Any]:
+    try:
+        yield from read_clips(shard)
+    except ValueError as error:
+        raise OrbitforgeError(str(error)) from None
+
+
 def validate_command(folder: Path, *, every: int, as_json: bool) -> None:
     """Raises OrbitforgeError when there is no shard, or when a sample's cameras and views do not belong together."""
-    from stages.rendering.validate import validate
-    from stages.shards import read_shard
+    from stages.quality.clips import Broken, read_clips
+    from stages.rendering.validate import Problem, validate
 
     shards = [folder] if folder.is_file() else sorted(folder.rglob("views.tar"))
     if not shards:
@@ -34,16 +44,20 @@ def validate_command(folder: Path, *, every: int, as_json: bool) -> None:
     with Bars(Console(stderr=True)) as bars:
         for done, shard in enumerate(shards):
             bars.of("looking at shards")({"step": done, "of": len(shards)})
-            for number, sample in enumerate(read_shard(shard)):
-                if number % every == 0:
+            for number, sample in enumerate(_read(shard, read_clips)):
+                if number % every == 0 or isinstance(sample, Broken):
                     tried += 1
-                    problems += [{"shard": str(shard), "id": each.id, "found": each.found} for each in validate(sample)]
+                    broken = isinstance(sample, Broken)
+                    found = [Problem(sample.id, sample.reason)] if broken else list(validate(sample))
+                    problems += [{"shard": str(shard), "id": each.id, "found": each.found} for each in found]
     if as_json:
         print(json.dumps({"samples": tried, "problems": problems}))
     else:
         for problem in problems:
-            print(f"{problem['shard']} {problem['id']}: {problem['found']}")
+            print(printable(f"{problem['shard']} {problem['id']}: {problem['found']}"))
         print(f"{tried} samples of {len(shards)} shards looked at, {len(problems)} problems")
+    if not tried:
+        raise OrbitforgeError(f"{folder} holds no sample: its {len(shards)} shards are empty")
     if problems:
         bad = len({(problem["shard"], problem["id"]) for problem in problems})
         raise OrbitforgeError(f"cameras of {bad} of {tried} samples do not fit their views; render these shards again")

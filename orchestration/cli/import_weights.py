@@ -14,6 +14,8 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.licences import spdx
 from orchestration.lineage.people import given_reason, named_person
 from orchestration.steps import Step
+from stages.sandbox import Limits, Sandbox, SandboxError
+from stages.text import unfit
 
 HUB = "hub:"
 BETWEEN = " | "
@@ -21,9 +23,9 @@ BETWEEN = " | "
 
 
 def import_weights_command(
-    source: str, part: str, *, licence: str | None, reason: str, by: str | None, download: bool
+    source: str, part: str, *, licence: str | None, reason: str, by: str | None, download: bool, limits: Limits
 ) -> None:
-    from stages.base.public import TAKE, card_licence
+    from stages.base.public import card_licence, take
 
     words, person = given_reason(reason), named_person(by)
     here = pipeline.current()
@@ -31,6 +33,8 @@ def import_weights_command(
     assert isinstance(step, Step)
     folder, origin = _found(source, download)
     terms = licence or card_licence(folder)
+    if terms and (why := unfit(terms)):
+        raise OrbitforgeError(f"the licence that {folder} names is none: {why}; name it with --licence")
     if not terms:
         raise OrbitforgeError(f"{folder} names no licence (license: in the head of README.md); name it with --licence")
     aside = paths.work() / "import-weights"
@@ -40,7 +44,11 @@ def import_weights_command(
             if (now := paths.data() / step.folder(here.preset.name)).is_dir():
                 shutil.copytree(now, aside, ignore=shutil.ignore_patterns(part))
             (aside / part).mkdir(parents=True)
-            TAKE[part](folder, aside / part, getattr(here.preset.base, part))
+            with Sandbox(take, limits) as child:  # a config alone may ask for any size
+                try:
+                    child(part, folder, aside / part, getattr(here.preset.base, part))
+                except SandboxError as error:
+                    raise OrbitforgeError(f"{folder} cannot be taken as {part}: {error}") from None
         before = Current(here).row(step.name, None)
         told = f"{part}: {origin}, {spdx(terms)}; {words}"
         row = adopt(

@@ -23,7 +23,10 @@ def worded(prompt: str) -> str:
 
     from stages.prompts.screen import ScreenConfig, read_unsafe, screened
 
-    table = pl.DataFrame({"text": [" ".join(prompt.split())]})
+    try:
+        table = pl.DataFrame({"text": [" ".join(prompt.split())]})
+    except UnicodeEncodeError:
+        raise InputError("the prompt holds what is no letter of any script; say what to make: 'a red chair'") from None
     kept, refused = screened(table, ScreenConfig.model_validate({}), read_unsafe())
     for text, reason, detail in refused.select("text", "reason", "detail").iter_rows():
         raise InputError(

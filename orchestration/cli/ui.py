@@ -34,8 +34,12 @@ def ui_command(port: int, mlflow_port: int) -> None:
     fetch_sample(console)  # what is materialised on the page reads it
     home = prepare_home()
     tracking.check()
-    commands = [_dagster(port), *([_mlflow(mlflow_port, tracking.tracking_uri)] if "MLflow" in served else [])]
-    environment = {**os.environ, "DAGSTER_HOME": str(home)}
+    commands = [
+        _dagster(port),
+        _daemon(),
+        *([_mlflow(mlflow_port, tracking.tracking_uri)] if "MLflow" in served else []),
+    ]
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_IS_DEV_CLI": "1"}
     # groups of their own: both start children that would outlive them
     servers = [subprocess.Popen(c, cwd=paths.root(), env=environment, start_new_session=True) for c in commands]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -53,7 +57,12 @@ def ui_command(port: int, mlflow_port: int) -> None:
 
 
 def _dagster(port: int) -> list[str]:
-    return [_tool("dagster"), "dev", "-w", "workspace.yaml", "-h", LOOPBACK, "-p", str(port), "--log-level", "warning"]
+    where = ["-w", "workspace.yaml", "-h", LOOPBACK, "-p", str(port)]
+    return [sys.executable, "-m", "orchestration.cli.webserver", *where, "--dagster-log-level", "warning"]
+
+
+def _daemon() -> list[str]:
+    return [_tool("dagster-daemon"), "run", "-w", "workspace.yaml", "--log-level", "warning"]
 
 
 def _mlflow(port: int, uri: str) -> list[str]:

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -20,9 +19,13 @@ from starlette.routing import Route
 from orchestration.errors import OrbitforgeError
 from orchestration.labelling.corpus import Corpus
 from orchestration.labelling.session import REASONS, Session
+from orchestration.own_pages import OwnPages
+from stages.documents import read_json
 from stages.shards import composite
 
 PAGE = Path(__file__).parent / "page.html"
+LARGEST = 64 << 10
+"""Bytes of a request."""
 AHEAD = 4
 """Clips that the page fetches before they are needed."""
 
@@ -45,8 +48,8 @@ class Labelling:
         return self._sessions[who]
 
     def app(self) -> Starlette:
-        """The page and what it asks for. Only this machine's own names are answered to, against pages elsewhere that
-        point a name of theirs here; what changes something wants JSON, which such pages cannot send unasked."""
+        """The page and what it asks for, see `OwnPages`; what changes something wants JSON, which pages of others
+        cannot send unasked."""
         routes = [
             Route("/", lambda _: FileResponse(PAGE, headers={"cache-control": "no-store"})),
             Route("/api/clip/{clip}.png", self._strip),
@@ -55,8 +58,8 @@ class Labelling:
             Route("/api/undo", self._post(self._undo), methods=["POST"]),
             Route("/api/save", self._post(self._save), methods=["POST"]),
         ]
-        hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
-        return Starlette(routes=routes, middleware=[hosts], lifespan=self._lifespan)
+        own = Middleware(OwnPages, largest=LARGEST)
+        return Starlette(routes=routes, middleware=[own], lifespan=self._lifespan)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -93,7 +96,7 @@ class Labelling:
             if request.headers.get("content-type", "").partition(";")[0] != "application/json":
                 return JSONResponse({"error": "JSON is wanted"}, 415)
             try:
-                told = await request.json()
+                told = read_json(await request.body())
                 return JSONResponse(answer(self.session(str(told.get("who") or self._by or "")), told))
             except (OrbitforgeError, ValueError, AttributeError, OSError) as error:
                 return JSONResponse({"error": " ".join(str(error).split())}, 400)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 from pathlib import Path
@@ -15,6 +14,7 @@ from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
 from orchestration.lineage.ledger import MADE, OBSERVED, PROMOTED, PUBLISHED, Row
 from orchestration.steps import Source, Step
+from stages.documents import read_json
 
 LEAST = 6
 """Characters of a row id or a data version that are enough."""
@@ -164,10 +164,10 @@ def model_md5(path: Path) -> str | None:
         magic, _, _, length, kind = struct.unpack_from("<4sIII4s", data)
         if magic != b"glTF" or kind != b"JSON":
             raise ValueError
-        told = json.loads(data[20 : 20 + length]).get("asset", {}).get("extras", {})
+        told = read_json(data[20 : 20 + length]).get("asset", {}).get("extras", {}).get("model_md5")
     except (struct.error, ValueError, AttributeError):
         raise OrbitforgeError(f"{path} is no GLB: it should begin with glTF and a JSON chunk") from None
-    return told.get("model_md5")
+    return told if isinstance(told, str) else None
 
 
 def step_of(current: Current, row: Row) -> Step:

@@ -23,6 +23,7 @@ from orchestration import paths
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.locks import locked
 from orchestration.versions import digest
+from stages.documents import DocumentError, read_json
 
 MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published"
 ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED = "accepted", "withdrawn", "promoted", "imported"
@@ -238,8 +239,9 @@ class Ledger:
                 return ask(_scan(files))
             except FileNotFoundError:  # compacted between listing and reading
                 continue
-            except pl.exceptions.PolarsError as error:
-                raise OrbitforgeError(f"{self.folder} holds a file that cannot be read: {error}") from None
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+                told = " ".join(str(error).split())[:300]
+                raise OrbitforgeError(f"{self.folder} holds a file that cannot be read: {told}") from None
         raise OrbitforgeError(f"{self.folder} changes faster than it can be read; try again")
 
     def look(self) -> None:
@@ -295,7 +297,15 @@ def _dump(value: Any) -> str:
 
 @lru_cache(maxsize=4096)  # thousands of shards share code, config and environment; nobody changes these dictionaries
 def _load(text: str) -> Any:
-    return json.loads(text)
+    try:
+        found = read_json(text)
+        if not isinstance(found, dict):
+            raise DocumentError(f"{text[:40]!r} is no map")
+    except DocumentError as error:
+        raise OrbitforgeError(
+            f"the ledger holds a row that no Orbitforge wrote: {error}; see `orbitforge audit`"
+        ) from None
+    return found
 
 
 def _scan(files: list[Path]) -> pl.LazyFrame:
@@ -313,10 +323,16 @@ def _understand(files: list[Path]) -> None:
         if file in _understood:
             continue
         unknown, ended = [f"column {name}" for name in pl.read_parquet_schema(file) if name not in SCHEMA], ""
+        rows = pl.scan_parquet(file)
         if not unknown:
-            seen = pl.scan_parquet(file).select(pl.col("kind").unique().implode(), pl.col("ended").max()).collect()
+            seen = rows.select(pl.col("kind").unique().implode(), pl.col("ended").max()).collect()
             unknown = [f"kind {kind!r}" for kind in seen["kind"].item() if kind not in KINDS]
             ended = seen["ended"].item() or ""
+        if not unknown and len(lost := rows.filter(_LEADS_OUT).select("id").collect()):
+            raise OrbitforgeError(
+                f"{file} holds row {lost['id'][0]}, whose files lie outside of data/: no Orbitforge wrote it; bring "
+                "the ledger of data.dvc back with `git checkout` and `dvc checkout data/ledger`"
+            )
         if unknown:
             raise OrbitforgeError(
                 f"{file} was written by a newer Orbitforge ({', '.join(unknown)}); update Orbitforge, or go back to "
@@ -329,6 +345,14 @@ def _understand(files: list[Path]) -> None:
 _newest: dict[Path, str] = {}  # folder of a ledger -> time of the newest row that this process has seen
 _written: set[Path] = set()
 _understood: set[Path] = set()  # ledger files never change
+
+
+_OUT = r"^/|(^|/)\.\.(/|$)"
+_LEADS_OUT = (
+    pl.col("folder").str.contains(_OUT)
+    | pl.col("files").list.eval(pl.element().struct.field("path").str.contains(_OUT)).list.any()
+)
+"""Whether a row names files that its folder below data/ does not hold."""
 
 
 def _table(records: Iterable[dict[str, Any]]) -> pl.DataFrame:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestration import paths
@@ -15,6 +14,7 @@ from orchestration.errors import OrbitforgeError
 from orchestration.lineage.ledger import Row
 from orchestration.lineage.licences import refused
 from orchestration.lineage.record import Record
+from stages.documents import DocumentError, read_yaml
 
 DEFAULT = Path(__file__).parents[1] / "policy.yaml"
 
@@ -47,8 +47,8 @@ def load_policy() -> Policy:
     own = paths.root() / "policy.yaml"
     path = own if own.is_file() else DEFAULT
     try:
-        return Policy.model_validate(yaml.safe_load(path.read_text()) or {})
-    except (yaml.YAMLError, ValidationError) as error:
+        return Policy.model_validate(read_yaml(path.read_bytes()) or {})
+    except (DocumentError, ValidationError) as error:
         words: Any = error.errors()[0] if isinstance(error, ValidationError) else None
         told = f"`{'.'.join(map(str, words['loc']))}`: {words['msg']}" if words else " ".join(str(error).split())
         raise OrbitforgeError(f"{path}: {told}") from None

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import polars as pl
 
+from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import ACCEPTED, MLFLOW, OBSERVED, PROMOTED, Row, among
 from orchestration.lineage.licences import Licensed, named_licence, summary
@@ -100,6 +101,10 @@ class Record:
 def record(current: Current, row: Row) -> Record:
     """Found in the ledger, and in the source tables as they were: where they changed since, in the cache by md5."""
     rows = closure(current, row)
+    if rows.is_empty():  # an id covers all of its row
+        raise OrbitforgeError(
+            f"row {row.id} has another id in the ledger: it was changed; `orbitforge audit` says more"
+        )
     ids = set(rows["id"])
     parts = _parts(current, rows)
     tables, lost = _tables(current, rows)
@@ -144,7 +149,12 @@ def closure(current: Current, row: Row) -> pl.DataFrame:
     above: dict[str, set[str]] = {asset: set() for asset in rows["asset"].unique().sort()}
     for asset, reader in _edges(rows):
         above[reader].add(asset)
-    order = {asset: place for place, asset in enumerate(TopologicalSorter(above).static_order())}
+    try:
+        order = {asset: place for place, asset in enumerate(TopologicalSorter(above).static_order())}
+    except CycleError:  # ids cover inputs, so that no row can come before itself
+        raise OrbitforgeError(
+            f"rows above {row.id} were made of each other: the ledger was changed; `orbitforge audit` says more"
+        ) from None
     place = pl.col("asset").replace_strict(order, return_dtype=pl.Int64)
     return rows.sort(place, "ended", "id")
 

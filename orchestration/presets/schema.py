@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from orchestration.errors import OrbitforgeError
@@ -16,6 +15,7 @@ from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig,
 from stages.candidates.config import CandidatesConfig
 from stages.corpus.config import CorpusConfig
 from stages.curation.config import CurationConfig
+from stages.documents import DocumentError, read_yaml
 from stages.evaluation.config import EvaluationConfig
 from stages.flexrm.config import FlexRMTrainingConfig
 from stages.multiview.config import MultiviewTrainingConfig
@@ -25,6 +25,7 @@ from stages.reconstruction.config import FinetuneConfig, PretrainConfig
 from stages.rendering.config import RenderingConfig
 from stages.rendering.rings import RingsConfig
 from stages.scaling.config import ScalingConfig
+from stages.text import unfit
 from stages.video.config import VideoFinetuneConfig
 
 VARIABLE = "ORBITFORGE_PRESET"
@@ -90,6 +91,9 @@ class Preset(BaseModel):
 
     @model_validator(mode="after")
     def _source_lies_elsewhere(self) -> Preset:
+        parts = self.source.folder.split("/")
+        if {"", ".", ".."} & set(parts) or unfit(self.source.folder):
+            raise ValueError(f"source.folder is {self.source.folder[:80]!r}; it is the name of a folder below data/")
         if (folder := self.source.folder) in {self.name, *preset_names(), *OTHERS}:
             raise ValueError(f"source.folder is {folder!r}, but data/{folder}/ holds artifacts; name it otherwise")
         return self
@@ -137,6 +141,8 @@ def load_preset(name: str) -> Preset:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     values = _read(path)
     if base := values.pop("extends", None):
+        if base not in preset_names():
+            raise PresetError(f"{path}: extends {str(base)[:80]!r}; choose one of {', '.join(preset_names())}")
         below = _read(FOLDER / f"{base}.yaml")
         if "extends" in below:
             raise PresetError(f"{path}: extends {base!r}, which extends {below['extends']!r}; one level is allowed")
@@ -151,9 +157,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise PresetError(f"no preset {path.stem!r} ({path} is missing); choose one of {', '.join(preset_names())}")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise PresetError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        values = read_yaml(path.read_bytes()) or {}
+    except DocumentError as error:
+        raise PresetError(f"{path}: not YAML: {error}") from None
     if not isinstance(values, dict):
         raise PresetError(f"{path}: holds a {type(values).__name__}, should hold sections such as `rendering:`")
     return values
@@ -182,12 +188,12 @@ def _first(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         model = _model_at(Preset, parents)
         allowed = ", ".join(model.model_fields) if model else "none"
-        return f"unknown key `{where}`; allowed there: {allowed}"
+        return f"unknown key `{where[:200]}`; allowed there: {allowed}"
     if problem["type"] == "missing":
         return f"`{where}` is missing; give it a value"
     if not where:
         return problem["msg"].removeprefix("Value error, ")
-    return f"`{where}` is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return f"`{where}` is {repr(problem['input'])[:200]}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
 def _model_at(model: type[BaseModel], parents: list[str]) -> type[BaseModel] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import configparser
-import json
 import logging
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from orchestration import paths
 from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
 from orchestration.locks import locked
+from stages.documents import DocumentError, read_json, read_yaml
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
     from orchestration.lineage.ledger import File
 
+_MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _PATIENCE = 20  # attempts at DVC's lock, 3 s each
 
 
@@ -66,19 +66,32 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     remote = remote or _config().get("core", "remote", fallback=None)
     url = _url(remote)
     with _repo() as repo:
-        from dvc.exceptions import DvcException
-
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
             if not place:
                 return int(repo.fetch(targets=here, remote=remote))
+            _refuse_paths_that_lead_out(repo, remote)
             done = repo.pull(targets=here, remote=remote)
-        except (DvcException, OSError) as error:
+        except OrbitforgeError:
+            raise
+        except Exception as error:  # of lists that it did not write DVC raises any type
             words = " ".join(str(error).split())
             raise OrbitforgeError(
                 f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
             ) from None
     return int(done["stats"]["fetched"])
+
+
+def _refuse_paths_that_lead_out(repo: Repo, remote: str | None) -> None:
+    """DVC writes whatever path the list of `data.dvc` names, also outside of data/: it is looked at before."""
+    md5 = pointer()
+    if md5 is None or listed(md5) is not None:
+        return
+    odb = repo.cloud.get_remote_odb(remote)
+    path = odb.oid_to_path(md5)
+    if odb.fs.exists(path):  # else DVC says what is missing
+        with odb.fs.open(path, "rb") as file:
+            _entries(file.read(), path)
 
 
 def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
@@ -186,11 +199,11 @@ def pointer(revision: str | None = None) -> str | None:
         shown = subprocess.run(["git", "show", f"{revision}:./data.dvc"], cwd=paths.root(), capture_output=True)
         if shown.returncode:
             return None
-        md5 = _named(shown.stdout.decode())
+        md5 = _named(shown.stdout)
     elif file.is_file():
-        if (md5 := _named(file.read_text())) is None:
+        if (md5 := _named(file.read_bytes())) is None:
             with _publishing():  # DVC is at it, or was killed at it
-                md5 = _named(file.read_text())
+                md5 = _named(file.read_bytes())
     else:
         return None
     if md5 is None:
@@ -201,12 +214,13 @@ def pointer(revision: str | None = None) -> str | None:
     return md5
 
 
-def _named(text: str) -> str | None:
+def _named(text: bytes) -> str | None:
     """The hash in the text of a `data.dvc`."""
     try:
-        return str(yaml.safe_load(text)["outs"][0]["md5"])
-    except (yaml.YAMLError, LookupError, TypeError):
+        md5 = str(read_yaml(text)["outs"][0]["md5"])
+    except (DocumentError, LookupError, TypeError):
         return None
+    return md5 if _MD5.fullmatch(md5) else None
 
 
 @contextmanager
@@ -215,12 +229,12 @@ def _publishing() -> Iterator[None]:
     leaves half a file, which nobody could read any more. Here the one comes back as it was, the other goes."""
     file, before = paths.root() / "data.dvc", paths.work() / "data.dvc.before"
     with locked(paths.work() / "publish.lock"), plain_errors(f"writing {file}"):
-        if file.is_file() and _named(file.read_text()) is None and before.is_file():
+        if file.is_file() and _named(file.read_bytes()) is None and before.is_file():
             _write(file, before.read_text())
         held = paths.root() / ".dvc" / "tmp" / "rwlock"
         if held.is_file() and not _is_json(held.read_text(errors="replace")):
             held.unlink()
-        if file.is_file() and _named(text := file.read_text()):
+        if file.is_file() and _named((text := file.read_text()).encode()):
             _write(before, text)
         yield
 
@@ -237,19 +251,43 @@ def _write(file: Path, text: str) -> None:
 
 def _is_json(text: str) -> bool:
     try:
-        json.loads(text)
-    except ValueError:
+        read_json(text)
+    except DocumentError:
         return False
     return True
 
 
 def listed(md5: str) -> dict[str, str] | None:
-    """What the folder object `md5` lists: path -> md5; None when it is not in the cache."""
+    """What the folder object `md5` lists: path -> md5; None when it is not in the cache.
+
+    Raises OrbitforgeError for what is no list of files below one folder.
+    """
+    path = object_path(md5)
     try:
-        entries = json.loads(object_path(md5).read_text())
+        return _entries(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
-    return {entry["relpath"]: entry["md5"] for entry in entries}
+
+
+def _entries(data: bytes, path: str) -> dict[str, str]:
+    try:
+        found = {entry["relpath"]: entry["md5"] for entry in read_json(data)}
+        wrong = [name for name, of in found.items() if not (_below(name) and _MD5.fullmatch(of))]
+    except (DocumentError, LookupError, TypeError, AttributeError):
+        raise OrbitforgeError(
+            f"{path} is no list that DVC wrote; remove it, and fetch it from a remote again"
+        ) from None
+    if wrong:
+        raise OrbitforgeError(
+            f"{path} lists {wrong[0]!r}, which is no file below data/: whoever can write there has changed it; nothing "
+            "is fetched by it"
+        )
+    return found
+
+
+def _below(name: str) -> bool:
+    """Whether a relative path stays where it starts."""
+    return bool(name) and not (set(name.split("/")) & {"", ".", ".."}) and "\0" not in name and "\\" not in name
 
 
 def _repo() -> Repo:

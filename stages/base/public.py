@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
@@ -26,6 +25,7 @@ from stages.base.config import EncoderTrainingConfig, TextToImageTrainingConfig,
 from stages.corpus.config import TextToImageUse
 from stages.corpus.text_to_image import find_pipeline, load_pipeline
 from stages.dinov2 import load_dinov2
+from stages.documents import DocumentError, read_json, read_yaml
 from stages.errors import InputError
 
 STABLE_VIDEO = "StableVideoDiffusionPipeline"
@@ -123,6 +123,15 @@ TAKE: dict[str, Callable[[Path, Path, Any], None]] = {
 """Part of `base_models`, which is the key of its section in the preset's `base`, -> what takes it in."""
 
 
+def take(part: str, source: Path, output: Path, config: Any) -> None:
+    """`TAKE` by name, for a sandbox. Raises InputError, of links that lead out of `source` as well."""
+    home = source.parent.parent if source.parent.name == "snapshots" else source  # of the hub's cache: links to blobs
+    for file in sorted(source.rglob("*")):
+        if file.is_symlink() and not file.resolve().is_relative_to(home.resolve()):
+            raise InputError(f"{file} is a link out of {home}; put the file itself there")
+    TAKE[part](source, output, config)
+
+
 def card_licence(source: Path) -> str | None:
     """What the model card in `source`, a README.md with a YAML head as the hub has it, says; None when it does not."""
     card = source / "README.md"
@@ -130,8 +139,8 @@ def card_licence(source: Path) -> str | None:
     if len(head) < 3 or head[0].strip():
         return None
     try:
-        facts = yaml.safe_load(head[1])
-    except yaml.YAMLError:
+        facts = read_yaml(head[1])
+    except DocumentError:
         return None
     licence = facts.get("license") if isinstance(facts, dict) else None
     if licence == "other":
@@ -175,6 +184,8 @@ def _said(call: Callable[[], Any]) -> Any:
         return call()
     except (ValueError, FileNotFoundError) as error:
         raise InputError(str(error)) from None
+    except RecursionError:
+        raise InputError("a config is nested too deep; is it one?") from None
 
 
 def _settings(folder: Path) -> list[Path]:
@@ -192,7 +203,7 @@ def _copy(files: list[Path], source: Path, output: Path) -> None:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text()) if file.is_file() else {}
+        found = read_json(file.read_bytes()) if file.is_file() else {}
     except ValueError:
         raise InputError(f"{file} is no JSON; is it whole?") from None
     return found if isinstance(found, dict) else {}

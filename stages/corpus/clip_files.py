@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,21 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from models.camera import Camera
+from stages.documents import read_json
+from stages.pictures import open_picture
 
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi", ".m4v")
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi"
+"""FFmpeg's readers of such files."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TRANSFORMS = "transforms.json"
 ORBIT, CLOCKWISE, GIVEN = "orbit", "orbit-clockwise", "transforms"
 CAMERAS = (ORBIT, CLOCKWISE, GIVEN)
 """What the column `camera` may say; it may also hold 16 numbers a frame, as JSON."""
+
+
+FARTHEST = 1e6
+"""From the origin, in world units, and of what cameras have in widths of their picture."""
 
 
 class ClipError(ValueError):
@@ -71,7 +79,8 @@ def _video(path: Path) -> list[UInt8[np.ndarray, "h w 4"]]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        # what only calls itself a video may be a list of files and addresses to fetch
+        with av.open(str(path), options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}) as container:
             if not container.streams.video:
                 raise ClipError("undecodable: there is no video in it")
             frames = [frame.to_ndarray(format="rgba") for frame in container.decode(video=0)]
@@ -102,7 +111,10 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
     frames = []
     for path in paths:
         try:
-            frames.append(np.asarray(Image.open(path).convert("RGBA")))
+            inside = _inside(folder, path.relative_to(folder).as_posix())
+            frames.append(np.asarray(open_picture(inside).convert("RGBA")))
+        except ClipError:
+            raise
         except Exception as error:  # pillow raises nearly any type on damaged files
             raise ClipError(f"undecodable: {path.name}: {type(error).__name__}") from error
     return frames
@@ -110,22 +122,26 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
 
 def _inside(folder: Path, name: str) -> Path:
     """A frame that transforms.json names; nerfstudio leaves out the ending of pictures now and then."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise ClipError(f"refused: {name} lies outside the clip's folder")
-    return path if path.suffix else path.with_suffix(".png")
+    with suppress(OSError, ValueError):  # names that no file can have
+        path = folder / name
+        if path.resolve().is_relative_to(folder.resolve()):
+            path.exists()
+            return path if path.suffix or not path.name else path.with_suffix(".png")
+    raise ClipError(f"refused: {name[:80]!r} lies outside the clip's folder, or no file can be called so")
 
 
 def _transforms(path: Path) -> dict[str, Any]:
     file = path / TRANSFORMS
     try:
-        given = json.loads(file.read_text())
+        given = read_json(file.read_text())
         for frame in given["frames"]:
             pose = np.asarray(frame["transform_matrix"], dtype=np.float64)
             if pose.shape != (4, 4) or not np.isfinite(pose).all() or not isinstance(frame["file_path"], str):
                 raise ValueError("a frame without file_path or 4 x 4 transform_matrix")
-        _intrinsics(given)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        across, down, *centre = _intrinsics(given)
+        if not (0 < across < FARTHEST and 0 < down < FARTHEST and all(abs(each) < FARTHEST for each in centre)):
+            raise ValueError("no focal length, width or centre that a camera has")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ClipError(f"unknown camera: {TRANSFORMS}: {type(error).__name__}: {str(error)[:120]}") from error
     return given
 
@@ -146,17 +162,29 @@ def _cameras(
     """The cameras of all frames of the clip, intrinsics over width and height of its pictures."""
     if given is not None:
         pose = torch.tensor([frame["transform_matrix"] for frame in given["frames"]], dtype=torch.float32)
+        _refuse_warped(pose)
         return Camera(pose, torch.tensor(_intrinsics(given), dtype=torch.float32).expand(len(pose), 4))
     if camera in (ORBIT, CLOCKWISE):
         step = 360 / frames * (1 if camera == ORBIT else -1)
         return Camera.orbit(frames, elevation or 0.0, form.radius, form.focal, step=step)
-    return Camera.from_numbers(_numbers(camera, frames))
+    found = Camera.from_numbers(_numbers(camera, frames))
+    _refuse_warped(found.pose)
+    return found
+
+
+def _refuse_warped(pose: Float[torch.Tensor, "f 4 4"]) -> None:
+    """Raises ClipError for poses that do not turn and move alone."""
+    turn = pose[:, :3, :3].double()
+    off = (turn @ turn.transpose(1, 2) - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
+    right = (off < 1e-2) & (torch.linalg.det(turn) > 0) & (pose[:, :3, 3].abs().amax(1) < FARTHEST)
+    if not right.all():
+        raise ClipError(f"unknown camera: the pose of frame {int((~right).nonzero()[0])} is no rotation and position")
 
 
 def _numbers(camera: str, frames: int) -> Float[torch.Tensor, "f 16"]:
     try:
-        numbers = torch.tensor(json.loads(camera), dtype=torch.float32)
-    except (ValueError, TypeError) as error:
+        numbers = torch.tensor(read_json(camera), dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ClipError(f"unknown camera: {camera[:40]!r}; known are {', '.join(CAMERAS)}") from error
     if numbers.shape != (frames, 16) or not torch.isfinite(numbers).all():
         raise ClipError(f"unknown camera: {list(numbers.shape)} numbers for {frames} frames of 16")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from stages.corpus.clip_files import CAMERAS, GIVEN, ORBIT, TRANSFORMS, VIDEOS, ClipError, ClipFormat, read_clip_file
+from stages.documents import read_json
 from stages.errors import InputError
 from stages.hashing import file_md5
 from stages.objects.collections.item import plain_id, readable
@@ -30,7 +32,8 @@ from stages.quality.clips import SYNTHETIC
 from stages.sandbox import Limits, Sandbox, SandboxError
 from stages.seeds import sample_seed
 from stages.shards import Sample, read_shard, write_shard
-from stages.tables import write_table
+from stages.tables import foreign_table, write_table
+from stages.text import spelled_out, unfit
 
 CLIPS = "clips"
 QUARANTINE: dict[str, type[pl.DataType]] = dict.fromkeys(
@@ -91,7 +94,7 @@ def take_in_clips(
                 taken.append(_taken(row, folder, home, form, reader))
             except (ClipError, SandboxError) as error:
                 reason, _, detail = str(error).partition(": ")
-                quarantine.append({**row, "reason": reason, "error": detail})
+                quarantine.append({**row, "reason": reason, "error": spelled_out(detail)})
             report({"step": number + 1, "of": len(kept), "message": row["clip"]})
     after = _grown(before, taken, shard_size)
     refused_before = home / f"{CLIPS}-quarantine.parquet"
@@ -113,17 +116,17 @@ def read_clip_table(path: Path) -> pl.DataFrame:
     """Raises InputError, naming the file, when it cannot be read, lacks `clip` or `text`, or holds no rows."""
     try:
         if path.suffix.lower() == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
+            rows = read_json(path.read_text(encoding="utf-8"))
             plain = [{k: v if isinstance(v, str | None) else json.dumps(v) for k, v in row.items()} for row in rows]
             table = pl.DataFrame(plain, infer_schema_length=None)
-        elif path.suffix.lower() == ".csv":
-            table = pl.read_csv(path, infer_schema=False)
         else:
-            table = pl.read_parquet(path)
-    except pl.exceptions.NoDataError:
-        table = pl.DataFrame(schema={"clip": pl.String, "text": pl.String})
+            table = foreign_table(path)
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
         raise InputError(f"{path} cannot be read as a table of clips: {' '.join(str(error).split())[:200]}") from None
+    if not table.columns:
+        raise InputError(f"{path} describes no clip; put one in a row")
     if lacking := [name for name in ("clip", "text") if name not in table.columns]:
         raise InputError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}")
     if table.is_empty():
@@ -173,9 +176,10 @@ def _taken(
     """The row of the prompts table, whose clip lies in `home` afterwards. Raises ClipError."""
     if not row["licence"] or readable(row["licence"]) == UNKNOWN:
         raise ClipError(f"{UNLICENSED}: name one in the table or with --licence")
-    path = folder / row["clip"]
-    if not row["clip"] or not path.resolve().is_relative_to(folder.resolve()):
-        raise ClipError("refused: it lies outside the folder")
+    for name in ("creator", "licence"):
+        if why := unfit(row[name]):
+            raise ClipError(f"{why} in its {name}")
+    path = _below(folder, row["clip"])
     elevation, expected = _number(row, "elevation"), _number(row, "frames")
     if elevation is not None and abs(elevation) > 89:
         raise ClipError(f"unknown camera: elevation {elevation:g}; straight above and below, up has no direction")
@@ -204,11 +208,23 @@ def _taken(
     return {"id": id_, "text": row["text"], "object": None, "seed": sample_seed(0, id_) % 2**32, **file, **facts}
 
 
+def _below(folder: Path, name: str) -> Path:
+    with suppress(OSError, ValueError):  # names that no file can have
+        path = folder / name
+        if name and path.resolve().is_relative_to(folder.resolve()):
+            path.exists()
+            return path
+    raise ClipError("refused: it lies outside the folder, or no file can be called so")
+
+
 def _number(row: dict[str, Any], name: str) -> float | None:
     try:
-        return None if row[name] is None else float(row[name])
+        number = None if row[name] is None else float(row[name])
+        if number is not None and not abs(number) < 1e9:  # nor is it NaN
+            raise ValueError
+        return number
     except ValueError:
-        raise ClipError(f"unknown {name}: {row[name]!r} is no number") from None
+        raise ClipError(f"unknown {name}: {row[name][:40]!r} is no number") from None
 
 
 def _grown(before: pl.DataFrame, taken: list[dict[str, Any]], shard_size: int) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxtyping import Float
 
 from models.layouts import PICKLES, weight_files
 from stages.corpus.config import TextToImageUse
+from stages.documents import read_json
 from stages.errors import InputError
 from stages.hashing import file_md5
 
@@ -85,7 +85,7 @@ def find_pipeline(home: Path | None, config: TextToImageUse) -> Path:
             "name a folder in corpus.text.at, or choose corpus.first_frame: render and prompts with objects"
         )
     try:
-        name = json.loads(index.read_text())["_class_name"]
+        name = read_json(index.read_bytes())["_class_name"]
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{index} names no pipeline; is it whole?") from None
     if not isinstance(name, str) or not hasattr(diffusers, name):
@@ -119,7 +119,7 @@ def load_pipeline(folder: Path, device: str) -> Any:
     kind = torch.float16 if device == "cuda" else torch.float32
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, torch_dtype=kind
+            str(folder), local_files_only=True, use_safetensors=True, trust_remote_code=False, torch_dtype=kind
         )
     except Exception as error:  # diffusers and transformers raise many types on folders that are not whole
         raise InputError(f"{folder} is no pipeline that can be loaded: {' '.join(str(error).split())[:200]}") from error

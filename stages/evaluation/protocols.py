@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from stages.documents import DocumentError, read_yaml
 from stages.errors import InputError
 
 FOLDER = Path(__file__).parent / "shipped"
@@ -52,8 +52,8 @@ class SingleImage(_Protocol):
 class _Shown(_Protocol):
     """A ring of views around what was made of a picture."""
 
-    views: int = Field(8, ge=1, description="evenly spaced, from the camera of the picture on")
-    size: int = Field(64, ge=16, description="pixels a side")
+    views: int = Field(8, ge=1, le=1000, description="evenly spaced, from the camera of the picture on")
+    size: int = Field(64, ge=16, le=4096, description="pixels a side")
     elevation: float = Field(20.0, ge=-89, le=89, description="degrees, of the picture's camera and of the ring")
     radius: float = Field(1.5, gt=0)
     focal: float = Field(0.75, gt=0)
@@ -98,11 +98,11 @@ def read_protocol(named: str) -> SingleImage | Text | Pictures:
                 f"no protocol {named!r}; choose one of {', '.join(shipped())}, a .yaml file or a folder of pictures"
             )
     try:
-        values = yaml.safe_load(path.read_text())
+        values = read_yaml(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}; name a protocol's .yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except DocumentError as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no protocol; give it `kind:` and `id:`")
     try:

@@ -25,6 +25,7 @@ from stages.errors import InputError
 from stages.evaluation.cases import Case
 from stages.evaluation.geometry import POINTS, Surface, placed, surface
 from stages.evaluation.metrics import COST, Figure, Views, measured, resized
+from stages.pictures import BROKEN, open_picture
 from stages.reconstruction.asset import Asset, Reconstructor
 from stages.reconstruction.mesh import extract_surface
 from stages.rendering.config import RenderingConfig
@@ -204,7 +205,7 @@ def as_glb(file: Path, path: Path) -> None:
 
 def _picture(file: Path, size: int) -> tuple[Float[Tensor, "3 s s"], Float[Tensor, "s s"] | None]:
     try:
-        with Image.open(file) as image:
+        with open_picture(file) as image:
             if image.size != (size, size):
                 raise InputError(
                     f"size: {file.parent.name}/{file.name} is {image.width} x {image.height}, the protocol's views are "
@@ -212,9 +213,9 @@ def _picture(file: Path, size: int) -> tuple[Float[Tensor, "3 s s"], Float[Tenso
                 )
             clear = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             rgba = torch.from_numpy(np.array(image.convert("RGBA"))).float() / 255
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (*BROKEN, Image.DecompressionBombError) as error:
         raise InputError(f"{file.parent.name}/{file.name} is no picture that can be read: {error}") from None
     alpha = rgba[..., 3]
     return rgba[..., :3].movedim(-1, 0) * alpha + 1 - alpha, alpha if clear else None

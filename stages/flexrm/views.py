@@ -8,7 +8,6 @@ said before a model computes anything.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +23,11 @@ from torch import Tensor
 from models.camera import Camera
 from models.flexrm_config import VIEWS
 from models.triplane import box_limits
+from stages.documents import read_json
 from stages.errors import InputError
+from stages.pictures import open_picture
 from stages.reconstruction.picture import Picture, object_mask, read_picture
+from stages.text import unfit
 
 RINGS = ("orbit", "elevations", "candidates")
 """`orbit`: evenly around at one elevation; `elevations`: one above the other; `candidates`: these, then an orbit."""
@@ -37,6 +39,8 @@ LENS, BENT = ("k1", "k2", "k3", "k4", "p1", "p2"), 0.05
 """Those coefficients, and how large one may be: at the edge of 60 degrees that moves a pixel by 1 % of the width."""
 UPRIGHT = 0.2
 """Least share of z in the mean of the cameras' own ups for the world to be z up."""
+FARTHEST = 1e6
+"""What numbers of a camera stay below."""
 SPREAD = 1.0
 """Half of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
 
@@ -156,13 +160,14 @@ def _refuse_blind(name: str, mask: Float[Tensor, "s s"], camera: Camera, box: fl
 def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> Camera:
     """The cameras of nerfstudio's file for these pictures: by the name of the file, with or without its folder."""
     try:
-        given = json.loads(file.read_text())
+        given = read_json(file.read_text())
         frames: list[dict[str, Any]] = given["frames"]
         named = {str(frame["file_path"]): frame for frame in frames}
     except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())[:120]
         raise InputError(f"{file} is no transforms.json: {type(error).__name__}: {told}") from None
     chosen = []
+    named = {name: frame for name, frame in named.items() if isinstance(frame, dict) and not unfit(name)}
     for path in paths:
         frame = _frame_of(path, file, named)
         if frame is None:
@@ -177,8 +182,8 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
         pose = np.asarray(frame.get("transform_matrix"), dtype=object)
         try:
             pose = np.asarray(pose, dtype=np.float64)
-            if pose.shape not in ((4, 4), (3, 4)) or not np.isfinite(pose).all():
-                raise ValueError(f"transform_matrix of shape {pose.shape}, or not finite")
+            if pose.shape not in ((4, 4), (3, 4)) or not (np.abs(pose) < FARTHEST).all():
+                raise ValueError(f"transform_matrix of shape {pose.shape}, or not finite and below {FARTHEST:g}")
             turn = pose[:3, :3]
             lengths = np.linalg.norm(turn, axis=0)
             if (
@@ -191,7 +196,7 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
             poses.append(whole)
             _refuse_lens({**given, **frame})
             intrinsics.append(_intrinsics({**given, **frame}, *_as_stored(path, width, height)))
-        except (TypeError, ValueError, KeyError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise InputError(f"{path} has no usable camera in {file}: {error}") from None
     return Camera(torch.tensor(np.stack(poses), dtype=torch.float32), torch.tensor(intrinsics, dtype=torch.float32))
 
@@ -218,7 +223,7 @@ def _refuse_lens(given: dict[str, Any]) -> None:
 
 def _as_stored(path: Path, width: int, height: int) -> tuple[float, float]:
     """Width and height before a large picture was read smaller: what focal lengths in pixels are of."""
-    with Image.open(path) as picture:
+    with open_picture(path) as picture:
         factor = max(picture.size) / max(width, height)
     return width * factor, height * factor
 
@@ -237,7 +242,7 @@ def _intrinsics(given: dict[str, Any], width: float, height: float) -> list[floa
         found = [focal, focal * width / height, 0.5, 0.5]
     else:
         raise KeyError("neither fl_x nor camera_angle_x")
-    if not all(map(math.isfinite, found)) or found[0] <= 0 or found[1] <= 0:
+    if not all(abs(value) < FARTHEST for value in found) or min(found[:2]) < 1 / FARTHEST:
         raise ValueError(f"intrinsics {found}")
     return found
 

@@ -23,6 +23,7 @@ from stages.rendering.mesh import MeshError
 from stages.rendering.preflight import content_md5
 from stages.sandbox import Limits, Sandbox
 from stages.tables import write_table
+from stages.text import spelled_out
 
 NOTES = ".intake.jsonl"
 QUARANTINE = {
@@ -73,7 +74,7 @@ def take_in(
                 records.append({**_facts(item), "file": f"{item.id}.glb", "caption": item.caption, **note})
             except MeshError as error:
                 reason, _, detail = str(error).partition(": ")
-                refused.append({**_facts(item), "file": item.file, "reason": reason, "error": detail})
+                refused.append({**_facts(item), "file": item.file, "reason": reason, "error": spelled_out(detail)})
             report({"step": number + 1, "message": item.file})
     handled = {row["id"] for row in (*records, *refused)}
     rows = [before.filter(~pl.col("id").is_in(handled)).select(COLUMNS[OBJECTS])]

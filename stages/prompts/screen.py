@@ -16,15 +16,16 @@ from pathlib import Path
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from stages import text as words
 from stages.errors import InputError
 
 UNSAFE = Path(__file__).with_name("unsafe.txt")
-EMPTY, LONG, CONTROL, UNSAFE_WORD, DUPLICATE = "empty", "too long", "control characters", "unsafe word", "duplicate"
-REASONS = (EMPTY, LONG, CONTROL, UNSAFE_WORD, DUPLICATE)
+EMPTY, LONG, CONTROL, FORMULA, UNSAFE_WORD, DUPLICATE = (
+    "empty", "too long", "control characters", "formula", "unsafe word", "duplicate"
+)  # fmt: skip
+REASONS = (EMPTY, LONG, CONTROL, FORMULA, UNSAFE_WORD, DUPLICATE)
 """In the order of asking; the first that holds is the row's."""
 
-_STEERING = r"[\p{Cc}\x{202A}-\x{202E}\x{2066}-\x{2069}\x{FEFF}]"
-"""Control characters, and those that turn the direction of what follows; joiners, which scripts need, are none."""
 _UNSPACED = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Letters of scripts that put no spaces between words."""
 
@@ -48,15 +49,20 @@ def screened(
     text = pl.col("text").fill_null("").str.strip_chars().str.normalize("NFC")
     table = table.with_columns(text=text)
     table = table.with_columns(key=key_of(pl.col("text")), _length=pl.col("text").str.len_chars())
+    told = [pl.col(name) for name in ("source", "licence", "creator") if name in table.columns]
+    steering = pl.any_horizontal(each.str.contains(words.STEERING) for each in (pl.col("text"), *told))
+    endless = pl.any_horizontal(False, *(each.str.len_chars() > words.LONGEST for each in told))
     harmful = _pattern(unsafe)
     found = _folded(pl.col("text")).str.extract(harmful, 1) if harmful else pl.lit(None, pl.String)
     table = table.with_columns(
-        reason=pl.when(pl.col("key") == "")
+        reason=pl.when(pl.col("key").str.replace_all(r"[\p{Cf}\s]", "") == "")
         .then(pl.lit(EMPTY))
-        .when(pl.col("_length") > config.longest)
+        .when((pl.col("_length") > config.longest) | endless.fill_null(False))
         .then(pl.lit(LONG))
-        .when(pl.col("text").str.contains(_STEERING))
+        .when(steering.fill_null(False))
         .then(pl.lit(CONTROL))
+        .when(pl.col("text").str.slice(0, 1).is_in(words.FORMULA))
+        .then(pl.lit(FORMULA))
         .when(found.is_not_null())
         .then(pl.lit(UNSAFE_WORD)),
         detail=found,

@@ -12,6 +12,7 @@ from stages.objects.collections.item import readable
 from stages.objects.sources import COLUMNS, PROMPTS, assign_shards
 from stages.objects.splits import UNKNOWN
 from stages.prompts.screen import key_of
+from stages.tables import foreign_table
 
 SOURCE = "source"
 SCHEMA = {name: pl.Int64 if name == "seed" else pl.String for name in (*COLUMNS[PROMPTS], SOURCE)}
@@ -24,16 +25,14 @@ def read_texts(path: Path, *, licence: str | None = None, creator: str | None = 
     when it cannot be read, has no `text`, or holds no rows.
     """
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pl.read_parquet(path)
-        elif path.suffix.lower() == ".csv":
-            table = pl.read_csv(path, infer_schema=False)
+        if path.suffix.lower() in (".parquet", ".csv"):
+            table = foreign_table(path)
         else:
             table = pl.DataFrame({"text": path.read_text(encoding="utf-8").splitlines()}, schema={"text": pl.String})
-    except pl.exceptions.NoDataError:
-        table = pl.DataFrame(schema={"text": pl.String})
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a table of prompts: {' '.join(str(error).split())[:200]}") from None
+    if not table.columns:
+        raise InputError(f"{path} holds no prompt; put one sentence in a row")
     if "text" not in table.columns:
         raise InputError(f"{path} has no column `text`; it has {', '.join(table.columns)}")
     if table.is_empty():

@@ -7,9 +7,9 @@ import string
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from stages.documents import DocumentError, read_yaml
 from stages.errors import InputError
 
 DEFAULT = Path(__file__).with_name("vocabulary.yaml")
@@ -78,15 +78,21 @@ class Vocabulary(BaseModel):
 
 
 def slots(template: str) -> list[str]:
-    """The slots of a template, in order."""
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    """The slots of a template, in order. Raises ValueError for one that is not made of names in braces."""
+    found = []
+    for _, name, form, conversion in string.Formatter().parse(template):
+        if form or conversion:
+            raise ValueError(f"template {template!r} says how a slot is formatted; a slot is a name in braces")
+        if name is not None:
+            found.append(name)
+    return found
 
 
 def read_vocabulary(path: Path = DEFAULT) -> Vocabulary:
     """Raises InputError for a file that is missing, is neither YAML nor JSON, or has an unknown or unusable entry."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = read_yaml(path.read_bytes())  # JSON is YAML
+    except (OSError, DocumentError) as error:
         raise InputError(f"{path} is no vocabulary that can be read: {' '.join(str(error).split())}") from None
     try:
         return Vocabulary.model_validate(values)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.shards import Sample, decode_png
+from stages.documents import read_json
+from stages.shards import Sample, decode_views
+from stages.text import spelled_out, unfit
 
 ORIGIN = ("caption", "object", "creator", "licence", "split")
 """What a clip's metadata says about where it comes from; copied into every table about it."""
+
+FARTHEST = 1e6
+"""What numbers of a camera stay below."""
 
 SYNTHETIC = "synthetic"
 """The split of generated clips; their prompts are of training objects."""
@@ -29,28 +33,31 @@ class Broken:
 
 
 def read_clips(path: Path) -> Iterator[Sample | Broken]:
-    """The clips of a shard in order, broken ones as `Broken`.
+    """The clips of a shard in order, broken ones as `Broken`; what is no plain file in it is none of its clips' files.
 
     Raises ValueError when the tar itself is damaged: what it held is then unknown, so the shard must be made again.
     """
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:  # not packed: a pack has no end that its size tells
+            seen: set[str] = set()
             for key, members in groupby(_members(tar), key=lambda member: member.name.split(".")[0]):
-                files = {member.name[len(key) + 1 :]: _read(tar, member) for member in members}
-                yield _clip(key, files)
-    except tarfile.TarError as error:
+                found = [(member.name[len(key) + 1 :], _read(tar, member)) for member in members]
+                files = dict(found)
+                yield Broken(key, "is there twice") if key in seen or len(files) < len(found) else _clip(key, files)
+                seen.add(key)
+    except (tarfile.TarError, OverflowError, MemoryError) as error:  # as of a member of 2^62 bytes
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
 
 def read_clip(path: Path, id_: str) -> Sample | Broken:
     """One clip of a shard, without decoding the others. Raises KeyError when the shard has none of that id."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             members = [member for member in tar if member.name.split(".")[0] == id_]
             if not members:
                 raise KeyError(f"{path} holds no clip {id_!r}")
             return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError, MemoryError) as error:  # as of a member of 2^62 bytes
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
 
@@ -62,27 +69,31 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
+    """Nothing for links, devices, and files with holes, which may say that they have any size."""
+    file = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     return file.read() if file else b""
 
 
 def _clip(key: str, files: dict[str, bytes]) -> Sample | Broken:
+    if "/" in key or unfit(key):
+        return Broken(spelled_out(key), "its name is no name of a sample")
     if "json" not in files:
         return Broken(key, "no metadata")
     try:
-        meta = json.loads(files["json"])
-        cameras = len(meta["cameras"])
-    except (ValueError, KeyError, TypeError) as error:
+        meta = read_json(files["json"])
+        numbers = np.array(meta["cameras"], dtype=np.float32)
+        if numbers.ndim != 2 or numbers.shape[1] != 16 or not (np.abs(numbers) < FARTHEST).all():
+            return Broken(key, f"its cameras are not 16 numbers each, finite and below {FARTHEST:g}")
+        cameras = len(numbers)
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         return Broken(key, f"unreadable metadata: {type(error).__name__}")
     names = sorted(name for name in files if name.endswith(".png"))
     if len(names) != cameras or cameras < 2:
         return Broken(key, f"{len(names)} views for {cameras} cameras")
-    views = []
-    for name in names:
-        try:
-            views.append(decode_png(files[name]))
-        except Exception:  # pillow raises nearly any type on damaged files
-            return Broken(key, f"view {name} is not a readable PNG")
-    if len({view.shape for view in views}) > 1 or views[0].ndim != 3 or views[0].shape[-1] != 4:
-        return Broken(key, f"views are not RGBA of one size: {sorted({view.shape for view in views})}")
-    return Sample(key, np.stack(views), meta)
+    try:
+        views = decode_views([files[name] for name in names])
+    except Exception as error:  # pillow raises nearly any type on damaged files
+        return Broken(key, f"its views are no readable PNGs: {' '.join(str(error).split())[:120]}")
+    if views.ndim != 4 or views.shape[-1] != 4:
+        return Broken(key, f"views are not RGBA of one size: {views.shape}")
+    return Sample(key, views, meta)

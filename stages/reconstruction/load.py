@@ -7,7 +7,6 @@ reconstruct("chair.png").write("chair.glb")
 
 from __future__ import annotations
 
-import json
 import struct
 from pathlib import Path
 from typing import Any, get_args
@@ -17,10 +16,11 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.checkpoints import WEIGHTS, load_weights, read_config
+from models.checkpoints import WEIGHTS, load_weights, read_config, refuse_other_sizes
 from models.config import LRMConfig
 from models.lrm import LRM
 from models.published import Kind, load_published
+from stages.documents import read_json
 from stages.errors import InputError
 from stages.hashing import file_md5
 from stages.reconstruction.asset import Reconstructor
@@ -32,6 +32,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "openlrm": {"mesh": {"grid": 384, "threshold": 3.0}, "radius": 2.0, "elevation": 0.0},
 }
 """Where a published model takes its picture to be seen from, and its surface to be."""
+LARGEST = 8192
+"""Pixels of a picture, texels of a plane, samples a ray."""
 _SIZES = {512: "openlrm-small", 768: "openlrm-base", 1024: "openlrm-large"}
 
 
@@ -60,6 +62,7 @@ def load(
         raise InputError(f"{file.parent / 'config.json'} is no config of an Orbitforge model; {file} needs one")
     try:
         if kind == "orbitforge" and settings is not None:
+            refuse_other_sizes(settings, file, LRM.from_config)
             lrm = LRM.from_config(settings)
             load_weights(lrm, load_file(file), str(file))
         else:
@@ -89,7 +92,7 @@ def read_shapes(file: Path) -> dict[str, tuple[int, ...]]:
             (length,) = struct.unpack("<Q", start)
             if 8 + length > size:
                 raise ValueError(f"its header says {length} bytes, the file has {size}")
-            header: dict[str, Any] = json.loads(stream.read(length))
+            header: dict[str, Any] = read_json(stream.read(length))
             header.pop("__metadata__", None)
             ends = max((entry["data_offsets"][1] for entry in header.values()), default=0)
             if 8 + length + ends != size:
@@ -122,8 +125,8 @@ def found_device(name: str) -> torch.device:
 def _own_config(folder: Path) -> LRMConfig | None:
     """The config beside the weights, if it is one of ours; published models have others of that name."""
     try:
-        return read_config(folder, LRMConfig)
-    except FileNotFoundError:
+        config = read_config(folder, LRMConfig)
+    except (FileNotFoundError, UnicodeDecodeError):
         return None
     except ValidationError as error:
         if b'"plane_tokens"' not in (folder / "config.json").read_bytes():
@@ -131,3 +134,12 @@ def _own_config(folder: Path) -> LRMConfig | None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"{folder / 'config.json'}: {where}: {first['msg']}; put it right") from None
+    asked = {
+        "image_size": config.encoder.image_size,
+        "samples": config.samples + config.importance_samples,
+        "plane_tokens x upsampling": config.plane_tokens * config.upsampling,
+    }
+    for name, value in asked.items():
+        if value > LARGEST:  # no weight has this size, but memory is taken by it
+            raise InputError(f"{folder / 'config.json'}: {name} is {value}, at most {LARGEST} are read")
+    return config

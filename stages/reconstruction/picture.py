@@ -7,19 +7,18 @@ object_picture(picture, size, fill) -> the object, in the middle, RGB on white
 from __future__ import annotations
 
 import io
-import struct
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from scipy import ndimage
 from torch import Tensor
 
 from stages.errors import InputError
+from stages.pictures import BROKEN, open_picture
 from stages.quality.config import SaliencyConfig
 from stages.quality.masks import foreground
 from stages.quality.saliency import salient
@@ -29,7 +28,6 @@ LEAST = 8  # pixels along the longer side of an object
 MOST = 100_000_000  # pixels that are decoded at all
 WHITENESS = 0.08  # how far from the background's colour a background pixel may be
 PLAIN = 0.9  # share of the border that has to be of one colour for the background to be so
-_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, struct.error)  # what Pillow raises
 
 
 @dataclass(frozen=True)
@@ -52,12 +50,14 @@ def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
     """
     name = name or str(source if isinstance(source, Path) else "the picture")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST is stricter, and checked below
-            image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+        if isinstance(source, Path) and not source.is_file():
+            raise InputError(f"{name} is no file")
+        image = open_picture(source if isinstance(source, Path) else io.BytesIO(source))
+    except InputError:
+        raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} is too large to be read: {error}") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(f"{name} is no picture that can be read: {error}") from None
     with image:
         width, height = image.size
@@ -67,7 +67,9 @@ def read_picture(source: Path | bytes, name: str | None = None) -> Picture:
             )
         try:
             return _converted(image, name)
-        except _BROKEN as error:
+        except InputError:
+            raise
+        except (*BROKEN, Image.DecompressionBombError) as error:
             raise InputError(f"{name} is damaged or cut short: {error}") from None
 
 

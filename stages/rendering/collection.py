@@ -15,6 +15,7 @@ from stages.rendering.loader import sandboxed
 from stages.rendering.mesh import MeshError
 from stages.rendering.preflight import content_md5
 from stages.sandbox import Limits, Sandbox
+from stages.text import spelled_out
 
 SCHEMA = {
     "id": pl.String,
@@ -52,7 +53,7 @@ def _row(item: Item, md5_of: Sandbox[[Path], str]) -> dict[str, Any]:
         if item.path and not reason:
             md5 = sandboxed(md5_of, item.path)
     except MeshError as error:
-        reason = str(error)
+        reason = spelled_out(str(error))
     return {
         "id": item.id,
         "name": item.file,

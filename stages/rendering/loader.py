@@ -20,6 +20,8 @@ from stages.sandbox import SandboxError
 
 Result = TypeVar("Result")
 
+FLAT = "without-area"
+"""The geometry of what has none."""
 OVERDRAW = 5_000
 """How many times the triangles' boxes may cover the object's own: rendering time grows with it."""
 SCENE_THINGS, SCENE_GAP, SCENE_THING = 12, 0.05, 0.05
@@ -50,6 +52,8 @@ def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None =
         raise
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
+    if not np.isfinite(mesh.vertices).all() or not np.isfinite(mesh.normals).all():
+        raise MeshError("not finite: vertices or normals, once they are placed")
     if not np.isfinite(mesh.uv).all() or not np.isfinite(mesh.colours).all():
         raise MeshError("not finite: texture coordinates or colours")
     if rotation:
@@ -57,7 +61,9 @@ def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None =
     _refuse_overdraw(mesh)
     if (things := separate_things(mesh)) >= SCENE_THINGS:
         raise MeshError(f"a scene rather than an object: {things} things that stand apart")
-    return Loaded(mesh, geometry_hash(mesh))
+    if (geometry := geometry_hash(mesh)) == FLAT:
+        raise MeshError("no faces: all of them are without area")
+    return Loaded(mesh, geometry)
 
 
 def sandboxed(call: Callable[..., Result], *args: Any) -> Result:
@@ -86,7 +92,7 @@ def geometry_hash(mesh: Mesh) -> str:
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
     total = float(area.sum())
     if total <= 0:
-        return "without-area"
+        return FLAT
     points = np.einsum("pk,fki->pfi", QUADRATURE_POINTS, corners)
     weights = QUADRATURE_WEIGHTS[:, None] * area / total
     points -= np.einsum("pf,pfi->i", weights, points)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
+from stages.documents import DocumentError, read_json
+from stages.pictures import BROKEN, open_picture
 from stages.rendering.mesh import MeshError
 
 LARGEST_ACCESSOR = 1 << 28
@@ -27,14 +30,26 @@ BYTES = {5120: 1, 5121: 1, 5122: 2, 5123: 2, 5125: 4, 5126: 4}
 
 def preflight(path: Path) -> None:
     """Raise MeshError, `reason: error`, for a file that should not be given to a loader."""
-    if not path.is_file():
-        raise MeshError(f"unreadable: {path.name} is missing")
-    references(path)
-    check = {".glb": _gltf_counts, ".gltf": _gltf_counts, ".ply": _ply_counts, ".stl": _stl_counts}.get(
-        path.suffix.lower()
-    )
-    if check:
-        check(path)
+    with _unreadable_otherwise():
+        if not path.is_file():
+            raise MeshError(f"unreadable: {path.name} is missing")
+        references(path)
+        check = {".glb": _gltf_counts, ".gltf": _gltf_counts, ".ply": _ply_counts, ".stl": _stl_counts}.get(
+            path.suffix.lower()
+        )
+        if check:
+            check(path)
+
+
+@contextmanager
+def _unreadable_otherwise() -> Iterator[None]:
+    """What a file holds may be of any type in any place, and its names may be none: each is a reason, not our fault."""
+    try:
+        yield
+    except (MeshError, MemoryError):
+        raise
+    except Exception as error:
+        raise MeshError(f"unreadable: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def references(path: Path) -> list[Path]:
@@ -62,14 +77,15 @@ def content_md5(path: Path) -> str:
 
     Raises MeshError as `references` does, and when the file is missing.
     """
-    if not path.is_file():
-        raise MeshError(f"unreadable: {path.name} is missing")
-    digest = hashlib.md5()
-    for each in (path, *references(path)):
-        with each.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    with _unreadable_otherwise():
+        if not path.is_file():
+            raise MeshError(f"unreadable: {path.name} is missing")
+        digest = hashlib.md5()
+        for each in (path, *references(path)):
+            with each.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def _inside(folder: Path, name: str) -> Path | None:
@@ -125,10 +141,10 @@ def _textures(library: Path, used: set[str]) -> Iterator[tuple[str, str]]:
 def _refuse_broken_picture(file: Path | io.BytesIO, name: str) -> None:
     """By its header; a loader would render the object without it."""
     try:
-        Image.open(file).close()
+        open_picture(file).close()
     except Image.DecompressionBombError as error:
         raise MeshError(f"refused: {name} is too large a picture") from error
-    except (OSError, ValueError) as error:
+    except BROKEN as error:
         raise MeshError(f"missing textures: {name} is no picture") from error
 
 
@@ -139,7 +155,7 @@ def _document(path: Path) -> dict[str, Any]:
     """The JSON of a .gltf or .glb file."""
     try:
         if path.suffix.lower() == ".gltf":
-            document = json.loads(path.read_bytes())
+            document = read_json(path.read_bytes())
         else:
             with path.open("rb") as file:
                 header = file.read(20)
@@ -150,10 +166,8 @@ def _document(path: Path) -> dict[str, Any]:
                     raise MeshError("unsupported: glTF 1.0; convert it to 2.0")
                 if length > path.stat().st_size:
                     raise MeshError(f"absurd counts: a chunk of {length} bytes in a file of {path.stat().st_size}")
-                document = json.loads(file.read(length))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, MeshError):
-            raise
+                document = read_json(file.read(length))
+    except DocumentError as error:
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
     if not isinstance(document, dict):
         raise MeshError("unreadable: the JSON of a glTF file is no object")
@@ -178,19 +192,19 @@ def _gltf_names(path: Path) -> Iterator[tuple[str, str]]:
 
 def _gltf_counts(path: Path) -> None:
     document = _document(path)
-    try:
-        _refuse_loops(document.get("nodes", []))
-        if path.suffix.lower() == ".glb":
-            _refuse_broken_pictures(path, document)
-        views = document.get("bufferViews", [])
-        for number, accessor in enumerate(document.get("accessors", [])):
-            count, view = int(accessor["count"]), accessor.get("bufferView")
-            size = count * ELEMENTS.get(accessor["type"], 1) * BYTES.get(accessor["componentType"], 1)
-            room = LARGEST_ACCESSOR if view is None else int(views[view]["byteLength"])
-            if size > room:
-                raise MeshError(f"absurd counts: accessor {number} asks for {size} bytes of {room}")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
+    _refuse_loops(document.get("nodes", []))
+    for number, picture in enumerate(document.get("images", [])):
+        if (uri := str(picture.get("uri", ""))).startswith("data:"):
+            _refuse_broken_picture(io.BytesIO(b64decode(uri.partition(",")[2])), f"picture {number}")
+    if path.suffix.lower() == ".glb":
+        _refuse_broken_pictures(path, document)
+    views = document.get("bufferViews", [])
+    for number, accessor in enumerate(document.get("accessors", [])):
+        count, view = int(accessor["count"]), accessor.get("bufferView")
+        size = count * ELEMENTS.get(accessor["type"], 1) * BYTES.get(accessor["componentType"], 1)
+        room = LARGEST_ACCESSOR if view is None else int(views[view]["byteLength"])
+        if size > room:
+            raise MeshError(f"absurd counts: accessor {number} asks for {size} bytes of {room}")
 
 
 def _refuse_broken_pictures(path: Path, document: dict[str, Any]) -> None:

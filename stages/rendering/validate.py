@@ -53,7 +53,9 @@ def validate(sample: Sample) -> Iterator[Problem]:
         yield Problem(sample.id, f"the pose of view {worst} is no rotation (off by {off[worst]:.2g})")
         return
     told = sample.meta.get("elevation")
-    if told is not None and (wrong := float(np.abs(elevations(cameras) - told).max())) > 0.1:
+    if told is not None and not isinstance(told, int | float):
+        yield Problem(sample.id, f"says elevation {str(told)[:40]!r}, which is no number")
+    elif told is not None and not (wrong := float(np.abs(elevations(cameras) - float(told)).max())) <= 0.1:
         yield Problem(sample.id, f"says elevation {told:.1f}, its cameras stand up to {wrong:.1f} degrees off")
     alpha = torch.from_numpy(sample.views[..., 3].copy())
     for view, share in enumerate(agreement(alpha, cameras).tolist()):

@@ -162,14 +162,18 @@ def import_weights(
     download: Annotated[
         bool, typer.Option("--download", help="Fetch from the hub what its cache lacks; else nothing is fetched.")
     ] = False,
+    seconds: Annotated[float, typer.Option(min=1, help="CPU seconds that looking at them may take.")] = 600,
+    gigabytes: Annotated[float, typer.Option(min=0.1, help="Memory likewise.")] = 32,
     by: ByOption = None,
     preset: PresetOption = None,
 ) -> None:
     """Take public weights in as base weights, where the preset's shapes are theirs; safetensors alone."""
     prepare(preset)
     from orchestration.cli.import_weights import import_weights_command
+    from stages.sandbox import Limits
 
-    import_weights_command(source, as_.value, licence=licence, reason=reason, by=by, download=download)
+    limits = Limits(seconds, 5 * seconds, gigabytes)
+    import_weights_command(source, as_.value, licence=licence, reason=reason, by=by, download=download, limits=limits)
 
 
 @commands.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import lzma
 import shutil
@@ -42,6 +43,10 @@ UNREADABLE = (
 """What zipfile raises on archives that are broken, encrypted or packed in a way it does not know."""
 
 
+NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EINVAL, errno.ELOOP, errno.EILSEQ)
+"""What a file system says of names that it cannot have, or not beside each other."""
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack into the new folder `folder`; all of it or, with ArchiveError, nothing."""
     try:
@@ -54,6 +59,11 @@ def unpack(archive: Path, folder: Path) -> None:
     except ArchiveError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if error.errno not in NAMES:
+            raise
+        raise ArchiveError(f"refused: members that cannot be files here: {error.strerror}") from error
     except UNREADABLE as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise ArchiveError(f"unreadable: {type(error).__name__}: {error}") from error

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from stages.errors import InputError
 from stages.objects.collections.archive import ArchiveError, unpacked
 from stages.objects.collections.item import UNKNOWN, Item, captioned, plain_id, readable, spelled
 from stages.objects.collections.sweethome3d import Library
+from stages.tables import foreign_table
 
 MESHES = (".glb", ".gltf", ".obj", ".ply", ".stl")
 FOREIGN = (".3ds", ".abc", ".blend", ".c4d", ".dae", ".fbx", ".iges", ".igs", ".ma", ".max", ".mb", ".step", ".stp",
@@ -73,16 +72,13 @@ class Folder:
         path = self.table or next((self.root / name for name in TABLES if (self.root / name).is_file()), None)
         if path is None:
             return {}
-        try:
-            table = pl.read_csv(path, infer_schema=False) if path.suffix == ".csv" else pl.read_parquet(path)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(f"{path}: {' '.join(str(error).split())}") from None
-        table = table.rename(
-            {old: new for old, new in OTHER_NAMES.items() if old in table.columns and new not in table.columns}
-        )
+        table = foreign_table(path)
+        for old, new in OTHER_NAMES.items():
+            if old in table.columns and new not in table.columns:
+                table = table.rename({old: new})
         if "file" not in table.columns:
             raise InputError(f"{path} has no column `file` with paths relative to {self.root}; it has {table.columns}")
-        return {row["file"]: row for row in table.drop_nulls("file").to_dicts()}
+        return {row["file"]: row for row in table.drop_nulls("file").to_dicts() if Path(row["file"]).name}
 
 
 def _described(path: Path, file: str, row: Mapping[str, Any], licence: str) -> Item:

@@ -59,10 +59,17 @@ class Library:
             }
             if ".." in member.parts or "\\" in model or ":" in model:
                 yield Item(id_, file, None, **facts, reason=f"refused: {model!r} leaves the archive's folder")
-            elif not (folder / member).is_file():
-                yield Item(id_, file, None, **facts, reason=f"unreadable: {model!r} is not in the archive")
+            elif not _is_file(folder / member):
+                yield Item(id_, file, None, **facts, reason=f"unreadable: {model[:100]!r} is not in the archive")
             else:
                 yield Item(id_, file, folder / member, **facts, rotation=_rotation(entry.get("modelRotation")))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no name that a file can have
+        return False
 
 
 def read_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
@@ -71,7 +78,7 @@ def read_catalogue(data: bytes) -> tuple[dict[str, str], list[dict[str, str]]]:
     pieces: dict[int, dict[str, str]] = {}
     text = re.sub(r"\\\r?\n[ \t]*", "", data.decode("latin-1"))
     for line in text.splitlines():
-        if found := re.match(r"\s*(\w+)(?:#(\d+))?\s*[=:]\s*(.*)$", line):
+        if found := re.match(r"\s*(\w+)(?:#(\d{1,9}))?\s*[=:]\s*(.*)$", line):
             key, number, value = found.groups()
             value = re.sub(r"\\u([0-9a-fA-F]{4})", lambda code: chr(int(code[1], 16)), value)
             value = re.sub(r"\\(.)", r"\1", value).strip()
@@ -92,4 +99,4 @@ def _rotation(text: str | None) -> tuple[float, ...] | None:
         numbers = tuple(float(number) for number in (text or "").split())
     except ValueError:
         return None
-    return numbers if len(numbers) == 9 else None
+    return numbers if len(numbers) == 9 and all(abs(number) < 1e3 for number in numbers) else None
