@@ -62,7 +62,7 @@ def test_eight_commands_on_one_store(toys: Toys, tmp_path: Path, monkeypatch: py
     commands = [
         *[toys.start("run") for _ in range(3)],
         toys.start("run", "--select", "views"),
-        toys.start("run", "--select", "views or manifest"),
+        toys.start("run", "--select", "+manifest"),
         *[toys.start(name) for name in ("status", "audit")],
         toys.start("gc"),
     ]

@@ -1,0 +1,3 @@
+from tests.orchestration.conftest import world
+
+__all__ = ["world"]
