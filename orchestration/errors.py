@@ -33,7 +33,10 @@ _OF_LIBRARIES = {
     "PytorchStreamWriter failed": _UNSURE,
     "unexpected pos": _UNSURE,
     "attempt to write a readonly database": _WAYS_OUT[errno.EROFS],
-    "unable to open database file": _WAYS_OUT[errno.EROFS],
+    "unable to open database file": (
+        "the disk is full, takes no more files or is read-only; free some or make it writable and run again, finished "
+        "work is kept"
+    ),
     "can't allocate memory": _WAYS_OUT[errno.ENOMEM],
     "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",
