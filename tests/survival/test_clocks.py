@@ -95,13 +95,15 @@ def test_a_verdict_that_is_taken_back_under_an_earlier_clock_is_taken_back(
     write_shard(folder / "clips.tar", [clip(f"p{k:04d}") for k in range(3)])
     labels = tmp_path / "data" / "human_labels"
     labels.mkdir()
-    session = Session(Corpus(tmp_path / "data" / "tiny", "tiny"), labels, tmp_path / ".work" / "labelling", "Ada")
-    session.judge("p0000", GOOD, "")
-    session.judge("p0001", GOOD, "")
+    corpus = Corpus(tmp_path / "data" / "tiny", "tiny")
+    session = Session(corpus, labels, tmp_path / ".work" / "labelling", "Ada")
+    first, second, _ = sorted(corpus.candidates["clip"])
+    session.judge(first, GOOD, "")
+    session.judge(second, GOOD, "")
     session.save()
     monkeypatch.setattr("orchestration.lineage.ledger.utc", lambda: "2001-01-01T00:00:00.000000+00:00")
-    assert session.undo() == "p0001"  # the last one, and it is gone
-    assert last_verdicts(read_labels(labels))["clip"].to_list() == ["p0000"]
-    session.judge("p0001", GOOD, "")
+    assert session.undo() == second  # the last one, and it is gone
+    assert last_verdicts(read_labels(labels))["clip"].to_list() == [first]
+    session.judge(second, GOOD, "")
     session.save()
-    assert sorted(last_verdicts(read_labels(labels))["clip"]) == ["p0000", "p0001"]
+    assert sorted(last_verdicts(read_labels(labels))["clip"]) == [first, second]
