@@ -13,6 +13,7 @@ _WAYS_OUT = {
     errno.EROFS: "the file system is read-only; make it writable or set ORBITFORGE_ROOT to a place that is",
     errno.EACCES: "no permission; make the folder writable for this user",
     errno.EPERM: "no permission; make the folder writable for this user",
+    errno.EXDEV: "data/ and .work/ are on different file systems, or mounts; they have to be on one",
     errno.EFBIG: "a file may not grow that large here (`ulimit -f`, or the file system); raise the limit and run again",
     errno.ENOLCK: "the file system takes no locks; mount it with them (NFS: version 4), or use a local disk",
     errno.ENOMEM: "there is not enough memory; use fewer workers or a smaller preset, finished work is kept",
@@ -33,7 +34,10 @@ _OF_LIBRARIES = {
     "PytorchStreamWriter failed": _UNSURE,
     "unexpected pos": _UNSURE,
     "attempt to write a readonly database": _WAYS_OUT[errno.EROFS],
-    "unable to open database file": _WAYS_OUT[errno.EROFS],
+    "unable to open database file": (
+        "the disk is full, takes no more files or is read-only; free some or make it writable and run again, finished "
+        "work is kept"
+    ),
     "can't allocate memory": _WAYS_OUT[errno.ENOMEM],
     "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",

@@ -126,6 +126,6 @@ def _number(name: str, default: float) -> float:
         number = float(said) if said else default
     except ValueError:
         number = -1.0
-    if number < 0:
+    if not number >= 0:
         raise OrbitforgeError(f"{name}={said}: should be a number from 0")
     return number

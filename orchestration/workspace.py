@@ -218,7 +218,7 @@ def place(folder: Path, files: Iterable[File]) -> None:
             for file in files:
                 path = new / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
-                _link(object_path(file.md5), path)
+                link(object_path(file.md5), path)
             folder.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
                 folder.rename(old)
@@ -245,7 +245,7 @@ def _same(path: Path, file: File) -> bool:
     return file_md5(path) == file.md5
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
     """The cheapest link to `source` that the configuration and the file systems allow."""
     for kind in link_types():
         try:

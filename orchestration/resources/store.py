@@ -17,6 +17,7 @@ from orchestration import paths
 from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
 from orchestration.locks import locked
 from stages.documents import DocumentError, read_json, read_yaml
+from stages.hashing import file_md5
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -58,40 +59,61 @@ def remotes() -> dict[str, str]:
 
 
 def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = True) -> int:
-    """Fetch `targets` (paths such as `data/source`) and put them in place; returns how many files came.
+    """Fetch `targets` (paths such as `data/source`) and put what is missing of them in place; returns how many files
+    came. What lies there already stays as it is, and so does everything else: where a remote lacks something,
+    `dvc pull` would empty all of `data/` that the cache does not hold.
 
     Without `place` they come into the cache alone, and with them the list of all that `data.dvc` names.
-    Raises OrbitforgeError for a remote that is not configured or lacks the data.
+    Raises OrbitforgeError for a remote that is not configured, does not answer, or lacks the data or holds other bytes.
     """
     remote = remote or _config().get("core", "remote", fallback=None)
     url = _url(remote)
+
+    def failed(words: str) -> OrbitforgeError:
+        return OrbitforgeError(
+            f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
+        )
+
+    there = _objects()
     with _repo() as repo:
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
-            if not place:
-                return int(repo.fetch(targets=here, remote=remote))
-            _refuse_paths_that_lead_out(repo, remote)
-            done = repo.pull(targets=here, remote=remote)
-        except OrbitforgeError:
-            raise
-        except Exception as error:  # of lists that it did not write DVC raises any type
-            words = " ".join(str(error).split())
-            raise OrbitforgeError(
-                f"{', '.join(targets)} cannot be fetched from the DVC remote {remote!r} ({url}): {words}"
-            ) from None
-    return int(done["stats"]["fetched"])
+            repo.fetch(targets=here, remote=remote)
+        except Exception as error:  # each kind of remote raises errors of its own
+            raise failed(in_plain_words(error) or " ".join(str(error).split()) or type(error).__name__) from error
+    came = _objects() - there
+    if damaged := [md5 for md5 in sorted(came) if file_md5(object_path(md5)) != md5.removesuffix(".dir")]:
+        for md5 in damaged:
+            object_path(md5).unlink()
+        raise failed(f"{len(damaged)} of its objects are not what their names say, first {damaged[0]}; push them again")
+    prefixes = tuple(f"{target.removeprefix('data').strip('/')}/".lstrip("/") for target in targets)
+    wanted = {path: md5 for path, md5 in recorded().items() if path.startswith(prefixes)}
+    if lost := [path for path, md5 in wanted.items() if not object_path(md5).is_file()]:
+        raise failed(f"{len(lost)} of {len(wanted)} files are not there, first data/{lost[0]}")
+    if not wanted:
+        raise failed("data.dvc names no such files")
+    if place:
+        _put_in_place(wanted)
+    return len(came)
 
 
-def _refuse_paths_that_lead_out(repo: Repo, remote: str | None) -> None:
-    """DVC writes whatever path the list of `data.dvc` names, also outside of data/: it is looked at before."""
-    md5 = pointer()
-    if md5 is None or listed(md5) is not None:
-        return
-    odb = repo.cloud.get_remote_odb(remote)
-    path = odb.oid_to_path(md5)
-    if odb.fs.exists(path):  # else DVC says what is missing
-        with odb.fs.open(path, "rb") as file:
-            _entries(file.read(), path)
+def _put_in_place(wanted: Mapping[str, str]) -> None:
+    """Files of `data/` that are missing, each whole or not at all."""
+    from orchestration.workspace import link
+
+    for path, md5 in wanted.items():
+        file = paths.data() / path
+        if not file.exists():
+            with plain_errors(f"placing {file}"):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                aside = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+                link(object_path(md5), aside)
+                aside.replace(file)
+
+
+def _objects() -> set[str]:
+    """The md5s of what the cache holds."""
+    return {path.parent.name + path.name for path in cache_dir().glob("[0-9a-f][0-9a-f]/*") if path.suffix != ".tmp"}
 
 
 def lacking(remote: str, md5s: Iterable[str]) -> set[str]:
@@ -234,9 +256,14 @@ def _publishing() -> Iterator[None]:
         held = paths.root() / ".dvc" / "tmp" / "rwlock"
         if held.is_file() and not _is_json(held.read_text(errors="replace")):
             held.unlink()
-        if file.is_file() and _named((text := file.read_text()).encode()):
-            _write(before, text)
+        _keep(file, before)
         yield
+        _keep(file, before)
+
+
+def _keep(file: Path, before: Path) -> None:
+    if file.is_file() and _named((text := file.read_text()).encode()):
+        _write(before, text)
 
 
 def _write(file: Path, text: str) -> None:

@@ -1,5 +1,5 @@
 """The fixtures of tests of the orchestration."""
 
-from tests.orchestration.conftest import project
+from tests.orchestration.conftest import project, world
 
-__all__ = ["project"]
+__all__ = ["project", "world"]

@@ -9,10 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from orchestration.labelling.corpus import Corpus, judged_before
+from orchestration.labelling.session import Session
 from orchestration.lineage.ledger import MADE, PUBLISHED, Ledger
 from orchestration.locks import holder
 from orchestration.resources import store
-from tests.survival.toys import Toys
+from stages.quality.judged import GOOD, Fault, read_labels
+from stages.shards import write_shard
+from tests.orchestration.test_labelling import clip
+from tests.survival.toys import START, Toys
 
 SERIAL = {name: f"{n // 2:03}" for n, name in enumerate(("ape", "bee", "cow", "doe", "elk", "fox", "gnu", "hen"))}
 TEXTS = {f"prompt {n}": f"{n // 2:03}" for n in range(8)}
@@ -62,7 +67,7 @@ def test_eight_commands_on_one_store(toys: Toys, tmp_path: Path, monkeypatch: py
     commands = [
         *[toys.start("run") for _ in range(3)],
         toys.start("run", "--select", "views"),
-        toys.start("run", "--select", "views or manifest"),
+        toys.start("run", "--select", "+manifest"),
         *[toys.start(name) for name in ("status", "audit")],
         toys.start("gc"),
     ]
@@ -77,3 +82,39 @@ def test_eight_commands_on_one_store(toys: Toys, tmp_path: Path, monkeypatch: py
     serial = grown(tmp_path / "serial", monkeypatch)
     assert serial.call("run").code == 0
     assert serial.made() == Toys.made(toys)
+
+
+def judge(root: Path, who: str) -> None:
+    """Ten verdicts, saved three at a time, while others do the same."""
+    corpus = Corpus(root / "data" / "tiny", "tiny")
+    session = Session(corpus, root / "data" / "human_labels", root / ".work" / "labelling", who)
+    for number, name in enumerate(sorted(corpus.candidates["clip"])[:10]):
+        session.judge(name, GOOD, "")
+        if number % 3 == 2:
+            session.save()
+    session.close()
+
+
+def test_four_people_judge_at_once(tmp_path: Path):
+    folder = tmp_path / "data" / "tiny" / "synthetic_corpus" / "p000"
+    folder.mkdir(parents=True)
+    write_shard(folder / "clips.tar", [clip(f"p{k:04d}") for k in range(10)])
+    labels = tmp_path / "data" / "human_labels"
+    labels.mkdir()
+    people = ("Ada", "Bo", "Cy", "Di")
+    processes = [START.Process(target=judge, args=(tmp_path, who)) for who in people]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    faults: list[Fault] = []
+    rows = read_labels(labels, faults)
+    assert faults == []
+    assert Counter(rows["who"]) == dict.fromkeys(people, 10)
+    assert rows.select("clip", "who").is_unique().all()
+    assert rows["clip"].n_unique() == 10
+    assert list(tmp_path.rglob("*.tmp")) == []
+    judged = {(row["tar"], row["clip"]) for row in rows.iter_rows(named=True)}
+    for tar, name in judged:  # every verdict has its pictures
+        assert judged_before(labels, tar, name).views.shape[0] == 8
