@@ -86,6 +86,10 @@ def test_parts_of_a_step_have_a_pace_of_their_own(clock: list[float]):
     clock[0] += 1
     watch.hear(None, {"step": 3, "of": 10, "loss": 0.1})
     assert watch.words() == "30%, 2 steps/s, 4 s left"
+    watch.before = 200.0
+    watch.hear(None, {"doing": "counting"})  # who knows how far
+    assert watch.words() == "counting, 3 min left if it takes as long as the last time"
+    watch.before = None
     watch.now("recording in data.dvc")
     assert watch.words() == "recording in data.dvc"
     clock[0] += 60
