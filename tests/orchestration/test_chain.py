@@ -1,14 +1,22 @@
 """The chain over toy stages: what runs, in which order, and what a failure holds back."""
 
+import io
+import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
+from orchestration import artifacts, progress
 from orchestration.artifacts import materialise
 from orchestration.chain import Part, StepError, groups, plan, run_chain
-from orchestration.lineage.staleness import status
+from orchestration.cli import progress as bars_module
+from orchestration.cli.progress import Bars
+from orchestration.cli.status import status_text
+from orchestration.lineage.staleness import AssetStatus, status
 from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Step
@@ -143,3 +151,39 @@ def test_a_blocking_check_holds_back_later_runs_too(toy, monkeypatch):
     with pytest.raises(StepError, match="manifest: two rows are missing"):
         run_chain(code, toy.instance, toy.pipeline)
     assert "model None" not in toy.calls()
+
+
+def test_a_long_step_is_watched_from_everywhere(toy: World, monkeypatch: pytest.MonkeyPatch):
+    """A stage that reports nothing for many beats: lines where no terminal is, Dagster's log, status and heartbeat."""
+    for module in (progress, bars_module):
+        monkeypatch.setattr(module, "BEAT", 0.2)
+    monkeypatch.setattr(progress, "QUIET", 0.6)
+    monkeypatch.setenv("TOY_SLEEP", "1.5")
+    console, seen = Console(file=io.StringIO(), width=200), list[AssetStatus]()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.3):
+            seen.append(toy.status()["views"])
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    with Bars(console) as bars:
+        monkeypatch.setattr(artifacts, "LISTENERS", [bars.hear])
+        run_chain(definitions(toy), toy.instance, toy.pipeline, select=frozenset({"views"}))
+    over.set()
+    watcher.join()
+    lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+    assert any(line.startswith("views: 0 of 2 shards, no report for") for line in lines)
+    assert any(re.match(r"views: 1 of 2 shards, [\d.]+ steps/s, \d+ s left", line) for line in lines)
+    (run,) = toy.instance.get_runs()
+    log = [record.event_log_entry.user_message for record in toy.instance.get_records_for_run(run.run_id).records]
+    assert any(line.startswith("views: 1 of 2 shards, ") and line.endswith("s left") for line in log)
+    running = [state for state in seen if state.status == "running" and state.progress]
+    ages = [state.progress["age"] for state in running if state.progress]
+    assert ages
+    assert max(ages) < 1.0  # the heart beats on while the stage sleeps
+    shown = [status_text([state], "", why=False).plain for state in running]
+    assert any(re.search(r"1 of 2 shards, .* s left; pid \d+ on .*, heard 0 s ago", text) for text in shown)
+    assert running[-1].as_json()["progress"]["rate"] > 0
+    assert toy.status()["views"].progress is None
