@@ -53,7 +53,10 @@ import polars as pl
 def called(work, name):
     with open(os.environ["ORBITFORGE_ROOT"] + "/calls", "a") as calls:
         calls.write(f"{work.asset} {work.shard}\\n")
-    time.sleep(float(os.environ.get("TOY_SLEEP", 0)))
+    if os.environ.get("TOY_WAIT") == name:  # for a minute at most, until a test has seen enough
+        until = time.monotonic() + 60
+        while not Path(os.environ["ORBITFORGE_ROOT"], f"go-{work.shard}").exists() and time.monotonic() < until:
+            time.sleep(0.05)
     if os.environ.get("TOY_FAIL") == f"{name}:{work.shard}":
         raise ValueError(f"{name} cannot make {work.shard}")
 
