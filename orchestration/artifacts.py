@@ -103,6 +103,8 @@ def materialise(
         for row in publish.unknown(context.instance, step.name, fresh):
             yield publish.event(row, pointers, code=code_of(row))
         watch.now("", len(asked), len(asked) - len(tasks) - len(failures))
+        if not step.shards and (last := current.newest(step.name)):
+            watch.before = last.seconds
         for task, done in _perform_all(context, tasks, tracking, pipeline.preset, watch):
             if isinstance(done, Exception):
                 failures[task.shard] = done

@@ -37,7 +37,8 @@ class Progress:
     of them (planning, checking, recording); rate and time left are then those of the part.
 
     As a context manager it keeps the heartbeat; `told` is called with it, from the heart's thread, once a step takes
-    longer than a beat.
+    longer than a beat. `before` says how many seconds the step took the last time, if anybody knows: for the time left
+    of parts that do not say how far they are.
     """
 
     step: Step
@@ -47,6 +48,7 @@ class Progress:
     made: int = 0
     failed: int = 0
     doing: str = ""
+    before: float | None = None
     told: Callable[[Progress], None] = lambda watch: None
     began: float = field(default_factory=lambda: time.monotonic())
     _part: dict[Shard, tuple[float, float]] = field(default_factory=dict)  # shard -> share and items, while it is made
@@ -147,10 +149,16 @@ class Progress:
                 "rate": self.rate,
                 "unit": "" if apart else self.step.unit,
                 "left": self.left,
+                "as_before": self._as_before(),
                 "doing": self.doing,
                 "seconds": round(time.monotonic() - self._all, 1),
                 "quiet": round(time.monotonic() - self._heard, 1),
             }
+
+    def _as_before(self) -> float | None:
+        """Seconds left if the step takes as long as the last time, which it may have done already."""
+        left = (self.before or 0.0) - (time.monotonic() - self._all)
+        return round(left, 1) if left > 0 and self.left is None else None
 
     def words(self) -> str:
         return words(self.as_json())
@@ -244,6 +252,8 @@ def words(told: dict[str, Any]) -> str:
         parts.append(f"{told['rate']:.3g}{' ' * bool(told['unit'])}{told['unit']}/s")
     if told["left"] is not None:
         parts.append(f"{duration(told['left'])} left")
+    elif told.get("as_before"):
+        parts.append(f"{duration(told['as_before'])} left if it takes as long as the last time")
     if told.get("quiet", 0) >= QUIET:
         parts.append(f"no report for {duration(told['quiet'])}")
     return ", ".join(parts)

@@ -30,7 +30,7 @@ def make(work: Work) -> None:
         work.inputs["synthetic_corpus"],
         work.output,
         work.preset.quality,
-        report=lambda facts: work.report({"metrics": facts}),
+        report=work.report,
     )
     manifest = pl.read_parquet(work.output / "manifest.parquet")
     table(work, shrinkage(manifest), "how_the_corpus_shrank")

@@ -22,7 +22,7 @@ def make(work: Work) -> None:
 
     from stages.rendering.manifest import write_manifest
 
-    write_manifest(work.inputs["rendered_views"], work.output)
+    write_manifest(work.inputs["rendered_views"], work.output, work.report)
     rows = pl.read_parquet(work.output / "manifest.parquet")
     table(work, rows.group_by("split", "reason").len("orbits").sort("split", "reason"), "splits")
     table(work, rows.group_by("licence").len("orbits").sort("orbits", descending=True), "licences")

@@ -23,7 +23,7 @@ def make(work: Work) -> None:
 
     from stages.rendering.manifest import write_manifest
 
-    write_manifest(work.inputs["ring_views"], work.output)
+    write_manifest(work.inputs["ring_views"], work.output, work.report)
     rows = pl.read_parquet(work.output / "manifest.parquet")
     table(work, rows.group_by("split", "reason").len("objects").sort("split", "reason"), "splits")
 

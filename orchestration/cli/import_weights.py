@@ -9,6 +9,7 @@ from rich.console import Console
 
 from orchestration import paths, pipeline
 from orchestration.adopt import adopt
+from orchestration.cli.progress import working
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.current import Current
 from orchestration.lineage.licences import spdx
@@ -40,7 +41,7 @@ def import_weights_command(
     aside = paths.work() / "import-weights"
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        with plain_errors(f"copying {folder}"):
+        with plain_errors(f"copying {folder}"), working(Console(stderr=True), f"taking in {part}"):
             if (now := paths.data() / step.folder(here.preset.name)).is_dir():
                 shutil.copytree(now, aside, ignore=shutil.ignore_patterns(part))
             (aside / part).mkdir(parents=True)

@@ -95,6 +95,8 @@ class Bars:
         where = "" if shard is None else f"{shard}  "
         self._notes[asset] = where + _note(event)
         done = self._done.get(asset)
+        if done is None and self._lines:  # its progress says more
+            return
         share = sum(done.values()) / len(done) if done else None
         left = self._left(asset, share)
         ending = f"{share:.0%}, {duration(left)} left" if share and left is not None else ""

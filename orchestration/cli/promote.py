@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from orchestration import pipeline
+from orchestration.cli.progress import working
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.audit.whole import audit
 from orchestration.lineage.current import Current
@@ -25,7 +26,8 @@ def promote_command(version: str, *, alias: str, reason: str, by: str | None) ->
     if step_of(current, row).kind != "model":
         raise OrbitforgeError(f"{name} is no model; only models are promoted")
     words, person = given_reason(reason), named_person(by)
-    found = list(obstacles(current, record(current, row), load_policy(), lambda: audit(here)))
+    with working(Console(stderr=True), "auditing"):
+        found = list(obstacles(current, record(current, row), load_policy(), lambda: audit(here)))
     for obstacle in found:
         console.print(f"  - {obstacle}", style="red", markup=False, highlight=False, soft_wrap=True)
     if found:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestration import pipeline
-from orchestration.cli.progress import Bars
+from orchestration.cli.progress import Bars, working
 from orchestration.lineage.current import Current
 from orchestration.lineage.exact import reproduce_exactly
 from orchestration.lineage.find import find_row
@@ -26,7 +26,8 @@ def reproduce_command(target: str, *, everything: bool, exact: bool, as_json: bo
     current = Current(pipeline.current())
     rows = rows_to_make(current, find_row(current, target), everything=everything)
     if exact:
-        done = _shown(reproduce_exactly(current, rows, console.print), as_json)
+        with working(console, "making it again"):
+            done = _shown(reproduce_exactly(current, rows, console.print), as_json)
     else:
         refuse(current, rows)
         with Bars(console) as bars:

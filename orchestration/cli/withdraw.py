@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from orchestration import pipeline
+from orchestration.cli.progress import working
 from orchestration.lineage.current import Current
 from orchestration.lineage.idle import alone
 from orchestration.lineage.people import given_reason, named_person
@@ -43,7 +44,8 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     with alone("purging") if purging else nullcontext():
         withdraw(here, id_, gone, reason=words, by=person, purged=files)
         if purging:
-            purge(current, gone, files)
+            with working(Console(stderr=True), f"purging {len(files):,} files"):
+                purge(current, gone, files)
             console.print(
                 "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history "
                 "is rewritten"

@@ -282,6 +282,8 @@ def _asset(current: Current, step: Step, shards: list[ShardStatus]) -> AssetStat
     told = running(step.name, current.pipeline.preset.name)
     if told and told["state"] == RUNNING and state != FRESH:  # it plans, or records what is made
         state = RUNNING
+    elif told and told["state"] != RUNNING and state == FRESH:  # it was killed after its last commit: nothing is lost
+        told = None
     return AssetStatus(step.name, state, tree_version(files) if files else None, why, shards, step.job, told)
 
 

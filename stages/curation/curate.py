@@ -36,7 +36,7 @@ from stages.curation.placing import directions, shared
 from stages.curation.queries import Back, BackJudge, load_back_judge
 from stages.curation.selection import kept, relative
 from stages.curation.support import Support, support
-from stages.quality.clips import Broken, read_clips
+from stages.quality.clips import Broken, count_clips, read_clips
 from stages.quality.config import QualityConfig
 from stages.quality.manifest import ACCEPTED, REJECTED
 from stages.shards import ShardWriter
@@ -216,6 +216,7 @@ def curate_shard(
     torch.set_num_threads(1)
     curator = load_curator(classifier, encoder, config, quality)
     views, pools, lost = [], [], _quarantined(candidates)
+    count = count_clips(candidates / "candidates.tar")
     output.mkdir(parents=True, exist_ok=True)
     with ShardWriter(output / "curated.tar") as shard:
         for pool in _pools(candidates / "candidates.tar"):
@@ -227,7 +228,7 @@ def curate_shard(
             shard.add(chosen(pool, found.kept).sample())
             views.append(found.views)
             pools.append(found.row())
-            report({"step": len(pools)})
+            report({"step": len(pools), "of": count})
     pl.concat([pl.DataFrame(schema=VIEWS), *views]).sort("pool", "view").write_parquet(output / "views.parquet")
     pl.DataFrame(pools, schema=POOLS).sort("pool").write_parquet(output / "pools.parquet")
     pl.DataFrame(lost, schema=QUARANTINE).sort("id").write_parquet(output / "quarantine.parquet")

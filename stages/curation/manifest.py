@@ -41,7 +41,8 @@ def curated_manifest(
     that of the shard's tar. Raises ValueError when no pool is accepted: nothing could be trained on them.
     """
     rows: list[dict[str, Any]] = []
-    for folder in sorted(path for path in shards.iterdir() if path.is_dir()):
+    folders = sorted(path for path in shards.iterdir() if path.is_dir())
+    for number, folder in enumerate(folders):
         tar = folder / "curated.tar"
         where = {"shard": folder.name, "path": f"{folder.name}/{tar.name}", "md5": file_md5(tar)}
         judged = {row["pool"]: row for row in pl.read_parquet(folder / "pools.parquet").to_dicts()}
@@ -61,6 +62,7 @@ def curated_manifest(
             )
         for lost in pl.read_parquet(folder / "quarantine.parquet").to_dicts():
             rows.append({**lost, **where, "verdict": REJECTED})
+        report({"step": number + 1, "of": len(folders), "doing": "reading shards"})
     table = pl.DataFrame(rows, schema=SCHEMA).sort("shard", "id")
     accepted = table.filter(pl.col("verdict") == ACCEPTED)
     shown = table.drop_nulls("views")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -51,14 +52,25 @@ def nearest_view(cameras: Camera, azimuth: float) -> int:
     return int(away.abs().argmin())
 
 
-def single_image(model: LRM, orbits: Orbits, protocol: ProtocolConfig) -> Predictions:
-    """Every view of every orbit, reconstructed from the input view alone."""
+def single_image(
+    model: LRM,
+    orbits: Orbits,
+    protocol: ProtocolConfig,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Predictions:
+    """Every view of every orbit, reconstructed from the input view alone; `report` hears how many objects are done."""
     view = input_view(orbits, protocol)
-    return reconstructed(model, orbits.rgb[:, view].float() / 255, orbits.cameras, view)
+    return reconstructed(model, orbits.rgb[:, view].float() / 255, orbits.cameras, view, report)
 
 
 @torch.no_grad()
-def reconstructed(model: LRM, images: Float[Tensor, "n 3 s s"], cameras: Camera, view: int = 0) -> Predictions:
+def reconstructed(
+    model: LRM,
+    images: Float[Tensor, "n 3 s s"],
+    cameras: Camera,
+    view: int = 0,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Predictions:
     """What all `cameras` [n, v] see of the objects in `images`, each taken by its camera number `view`."""
     model.eval()
     rgb, alpha = [], []
@@ -69,6 +81,7 @@ def reconstructed(model: LRM, images: Float[Tensor, "n 3 s s"], cameras: Camera,
         seen = model.render(planes, cameras[row].relative_to(source)[None], image.shape[-1])
         rgb.append(seen.rgb[0].clamp(0, 1))
         alpha.append(seen.weight[0, :, 0])
+        report({"step": row + 1, "of": len(images), "doing": "measuring on held-out objects"})
     return Predictions(torch.stack(rgb), torch.stack(alpha))
 
 

@@ -72,7 +72,7 @@ def evaluate_flexrm(
     held_out = rendered_orbits(rows, ring_views, HELD_OUT)
     sheet(model, held_out, protocol, output / "views.png")
     report({"message": f"{len(held_out.ids)} held-out objects from {', '.join(map(str, protocol.counts))} views"})
-    rising = by_views(model, held_out, protocol)
+    rising = by_views(model, held_out, protocol, report)
     rising = rising.with_columns(inputs=pl.lit(CLEAN), pool=pl.lit(0), given=pl.col("views"))
     true_pools = ring_pools(rows, ring_views, HELD_OUT, rings_config, protocol.elevation)
     of = {pool.id: pool for pool in true_pools}
@@ -162,7 +162,7 @@ def by_pools(
             views = pl.Series([len(pool.views) for pool in pools], dtype=pl.Int32)
             given = pl.Series(counts[name], dtype=pl.Int32)
             tables.append(table.with_columns(inputs=pl.lit(name), views=views, given=given, pool=pl.lit(draw)))
-        report({"step": draw + 1, "of": protocol.pools})
+        report({"step": draw + 1, "of": protocol.pools, "doing": "measuring by pools"})
     return pl.concat(tables), pl.DataFrame(facts)
 
 

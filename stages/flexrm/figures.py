@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import torch
@@ -56,9 +58,14 @@ def seen_from(
     return seen.rgb[0].clamp(0, 1).cpu(), seen.weight[0, :, 0].clamp(0, 1).cpu()
 
 
-def by_views(model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig) -> pl.DataFrame:
+def by_views(
+    model: FlexRM,
+    orbits: Orbits,
+    protocol: ViewsProtocolConfig,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> pl.DataFrame:
     """A row an object and number of `views`: id, object, psnr, foreground_psnr (dB), iou; see
-    `stages.evaluation.held_out.figures`."""
+    `stages.evaluation.held_out.figures`. `report` hears how many numbers are done."""
     inputs, targets = parted(orbits, protocol)
     tables = []
     for count in protocol.counts:
@@ -69,6 +76,7 @@ def by_views(model: FlexRM, orbits: Orbits, protocol: ViewsProtocolConfig) -> pl
             for cameras in (orbits.cameras[row],)
         ]
         tables.append(compared(orbits, inputs[0], targets, made).select(pl.lit(count).alias("views"), pl.all()))
+        report({"step": len(tables), "of": len(protocol.counts), "doing": "measuring by views"})
     return pl.concat(tables)
 
 

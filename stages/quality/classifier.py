@@ -151,7 +151,7 @@ def train_classifier(
     judged = list(read_judged(labels, faults))
     for fault in faults:
         report({"message": f"label {fault.id}: {fault.reason}"})
-    observations = observe(embedder, [sample for _, sample in judged], config)
+    observations = observe(embedder, [sample for _, sample in judged], config, report)
     rows = pl.DataFrame([row for row, _ in judged], schema=SCHEMA)
     certain = (rows["verdict"] != UNSURE).to_numpy()
     good = (rows["verdict"] == GOOD).to_numpy()[certain]
@@ -163,7 +163,8 @@ def train_classifier(
             "the classifier needs both verdicts and at least two objects; judge more clips with `orbitforge label`"
         )
     embedding, statistics = _matrices(observations)
-    outside = _out_of_fold(embedding[certain], statistics[certain], good, groups, folds, config.classifier, seed)
+    parts = embedding[certain], statistics[certain], good, groups
+    outside = _out_of_fold(*parts, folds, config.classifier, seed, report)
     platt = LogisticRegression(C=1e3).fit(outside[:, None], good)
     slope, offset = float(platt.coef_[0, 0]), float(platt.intercept_[0])
     scores = 1 / (1 + np.exp(-(slope * outside + offset)))
@@ -221,14 +222,16 @@ def _out_of_fold(
     folds: int,
     config: ClassifierConfig,
     seed: int,
+    report: Callable[[dict[str, Any]], None],
 ) -> Float[np.ndarray, " n"]:
     """The margin of each clip under a machine that saw no clip of its object."""
     margin = np.zeros(len(good))
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed % 2**32)
     shape = ClassifierModel(embedding=embedding.shape[1], statistics=[], threshold=0, reason="")
-    for inside, outside in splitter.split(embedding, good, groups):
+    for fold, (inside, outside) in enumerate(splitter.split(embedding, good, groups)):
         machine = Classifier(shape, _fitted(embedding[inside], statistics[inside], good[inside], config))
         margin[outside] = machine._margin(embedding[outside], statistics[outside])
+        report({"step": fold + 1, "of": folds, "doing": "judging folds"})
     return margin
 
 

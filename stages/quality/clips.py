@@ -49,6 +49,15 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
 
+def count_clips(path: Path) -> int:
+    """How many clips a shard holds, broken ones included, without reading one. Raises ValueError as `read_clips`."""
+    try:
+        with tarfile.open(path) as tar:
+            return sum(1 for _ in groupby(_members(tar), key=lambda member: member.name.split(".")[0]))
+    except tarfile.TarError as error:
+        raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+
+
 def read_clip(path: Path, id_: str) -> Sample | Broken:
     """One clip of a shard, without decoding the others. Raises KeyError when the shard has none of that id."""
     try:

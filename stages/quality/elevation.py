@@ -105,7 +105,8 @@ def train_elevation(
     torch.set_num_threads(settings.training.threads)
     orbits: dict[str, list[tuple[np.ndarray, float]]] = {TRAIN: [], VALIDATION: [], HELD_OUT: []}
     vectors, targets = [], []
-    for sample in _orbits(manifest, views):
+    listed = pl.scan_parquet(manifest).select(pl.len()).collect().item()
+    for number, sample in enumerate(_orbits(manifest, views)):
         split, height = sample.meta["split"], float(sample.meta["elevation"])
         copies = [_clip(sample, settings, seed, copy) for copy in range(settings.copies if split == TRAIN else 1)]
         seen = [known(embedding, profile) for _, embedding, profile in look(embedder, copies, config)]
@@ -113,7 +114,7 @@ def train_elevation(
         if split == TRAIN:
             vectors += seen
             targets += [np.full(len(clip), height, dtype=np.float32) for clip in seen]
-        report({"message": f"observed {sample.id}"})
+        report({"step": number + 1, "of": max(number + 1, listed), "doing": "observing orbits"})
     if not vectors:
         raise ValueError(f"{views} holds no rendered orbit of a {TRAIN!r} object; render some first")
     x, y = torch.from_numpy(np.concatenate(vectors)), torch.from_numpy(np.concatenate(targets))

@@ -26,7 +26,7 @@ from stages.hashing import file_md5
 from stages.quality.carving import ELEVATIONS, photometric
 from stages.quality.carving import statistics as carved
 from stages.quality.classifier import load_classifier
-from stages.quality.clips import ORIGIN, Broken, read_clips
+from stages.quality.clips import ORIGIN, Broken, count_clips, read_clips
 from stages.quality.config import FeaturesConfig, QualityConfig
 from stages.quality.elevation import load_elevation
 from stages.quality.features import agreement, likeness, load_embedder
@@ -82,6 +82,7 @@ def label_shard(
         load_classifier(classifier),
     )
     rows: list[dict[str, Any]] = []
+    count = count_clips(clips)
     features: list[dict[str, Any]] = []
 
     def label(batch: list[Sample]) -> None:
@@ -90,7 +91,7 @@ def label_shard(
             rows.append(_row(sample, seen, float(score), estimator.degrees(seen.views), judge.config.threshold))
             masks.add(sample.id, seen.mask, {"cameras": sample.meta["cameras"]})
             features.append({"id": sample.id, "embedding": seen.embedding.astype(np.float32)})
-        report({"step": len(rows), "message": f"labelled {len(rows)} clips"})
+        report({"step": len(rows), "of": count, "message": f"labelled {len(rows)} clips"})
 
     output.mkdir(parents=True, exist_ok=True)
     batch: list[Sample] = []

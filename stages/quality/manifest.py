@@ -75,13 +75,18 @@ def corpus_manifest(
         )
     if not shards:
         raise ValueError(f"{clips} holds no shard of clips; generate some first")
-    table = pl.concat([_shard_rows(labels / shard, clips / shard) for shard in shards])
+    tables: list[pl.DataFrame] = []
+    for shard in shards:
+        tables.append(_shard_rows(labels / shard, clips / shard))
+        report({"step": len(tables), "of": len(shards), "doing": "reading shards"})
+    table = pl.concat(tables)
     table = judged(table, config.verdict).select(COLUMNS).sort("shard", "id")
     summary = table.group_by("reason").agg(clips=pl.len()).sort("clips", "reason", descending=[True, False])
     summary = summary.with_columns(share=pl.col("clips") / len(table))
     accepted = int((table["verdict"] == ACCEPTED).sum())
     spared = int((table["reason"] == SPARED).sum())
-    report({"clips": len(table), "accepted": accepted, "keep_rate": accepted / len(table), "spared": spared})
+    facts = {"clips": len(table), "accepted": accepted, "keep_rate": accepted / len(table), "spared": spared}
+    report({"metrics": facts})
     if accepted < config.verdict.minimum:
         raise ValueError(_starved(table, summary, accepted, config.verdict))
     output.mkdir(parents=True, exist_ok=True)

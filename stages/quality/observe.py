@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -28,8 +30,14 @@ class Observation:
     statistics: dict[str, float]
 
 
-def observe(embedder: Embedder, clips: list[Sample], config: QualityConfig) -> list[Observation]:
-    """Observe clips in batches that are cut at fixed places, so that a list always gives the same numbers."""
+def observe(
+    embedder: Embedder,
+    clips: list[Sample],
+    config: QualityConfig,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> list[Observation]:
+    """Observe clips in batches that are cut at fixed places, so that a list always gives the same numbers. `report`
+    hears how many are done."""
     observations: list[Observation] = []
     for start in range(0, len(clips), config.features.batch):
         batch = clips[start : start + config.features.batch]
@@ -47,6 +55,7 @@ def observe(embedder: Embedder, clips: list[Sample], config: QualityConfig) -> l
             }
             embedding = np.concatenate((pooled(vectors), more))
             observations.append(Observation(mask, known(vectors, profile), embedding, statistics))
+        report({"step": len(observations), "of": len(clips), "doing": "observing clips"})
     return observations
 
 

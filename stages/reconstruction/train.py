@@ -81,16 +81,16 @@ def finetune(
     table = pl.read_parquet(manifest)
     training, held_out = (rendered_orbits(table, shards, split) for split in (TRAIN, HELD_OUT))
     model = load(pretrained, LRMConfig, LRM.from_config)
-    before = single_image(model, held_out, config.protocol)
+    before = single_image(model, held_out, config.protocol, report)
     distance = TokenDistance(model.encoder)  # as it was before training: one measure for all methods
     curve = train_lrm(model, training, config, seed=seed, scratch=scratch, report=report, loggers=loggers)
     save(model, model.config, output)
     curve.write_parquet(output / "training.parquet")
     model.eval()
-    after = single_image(model, held_out, config.protocol)
+    after = single_image(model, held_out, config.protocol, report)
     figures = {"lrm_finetuned": after, "lrm_pretrained": before, **baselines(training, held_out, config.protocol)}
     means = save_figures(figures, held_out, config.protocol, output, scratch / "preview", distance)
-    report({"metrics": means})
+    report({"metrics": means, "doing": "writing an example"})
     export(model, held_out, config, output)
 
 

@@ -6,6 +6,7 @@ write_manifest(shards, output) -> output/manifest.parquet, output/summary.json
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,20 +45,23 @@ ELEVATIONS, COVERAGES = np.arange(-90, 91, 5), np.linspace(0, 1, 21)
 """Edges of the bins of the summary's histograms: degrees, and the share of a view that the object covers."""
 
 
-def write_manifest(shards: Path, output: Path) -> None:
+def write_manifest(shards: Path, output: Path, report: Callable[[dict[str, Any]], None] = lambda event: None) -> None:
     """List the shards in `shards` (`<shard>/views.tar`, `<shard>/quarantine.parquet`).
 
     `md5` is that of the shard's tar, so that the manifest's own hash covers every pixel; `reason` and `error` are null
-    for what was rendered. `duplicate_of` names the first object of the same shape, see `geometry_hash`.
+    for what was rendered. `duplicate_of` names the first object of the same shape, see `geometry_hash`. `report` hears
+    how many shards are read.
     """
     rows: list[dict[str, Any]] = []
-    for folder in sorted(path for path in shards.iterdir() if path.is_dir()):
+    folders = sorted(path for path in shards.iterdir() if path.is_dir())
+    for number, folder in enumerate(folders):
         where = {"shard": folder.name, "md5": file_md5(folder / "views.tar")}
         for id_, meta in read_meta(folder / "views.tar"):
             facts = {key: meta[key] for key in FROM_META}
             rows.append({"id": id_, "views": len(meta["cameras"]), **facts, **where})
         for broken in pl.read_parquet(folder / "quarantine.parquet").to_dicts():
             rows.append({"id": broken["id"], "object": broken["id"], **broken, **where})
+        report({"step": number + 1, "of": len(folders), "doing": "reading shards"})
     table = _with_duplicates(pl.DataFrame(rows, schema=SCHEMA).sort("id"))
     table.write_parquet(output / "manifest.parquet")
     (output / "summary.json").write_text(json.dumps(summary(table), indent=2) + "\n")

@@ -111,7 +111,7 @@ def train_point(
         )
         curves.append(curve.with_columns(pl.col("step") + number * steps, part=pl.lit(part)))
     held_out = rendered_orbits(table, sources.views, HELD_OUT)
-    measured = figures(single_image(model.eval(), held_out, finetune.protocol), held_out, finetune.protocol)
+    measured = figures(single_image(model.eval(), held_out, finetune.protocol, report), held_out, finetune.protocol)
     long = measured.select("id", "object", *MEASURED).unpivot(MEASURED, index=["id", "object"], variable_name="metric")
     long.write_parquet(output / "metrics.parquet")
     pl.concat(curves).write_parquet(output / "training.parquet")

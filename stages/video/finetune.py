@@ -54,6 +54,7 @@ def finetune(
         raise InputError(
             f"views are {rings.shape[-2]} px but {base} makes clips of {settings.size} px; match the preset"
         )
+    report({"doing": "encoding views"})
     bank = LatentBank(model, rings, config.denoising, scratch, seed=seed)
     torch.manual_seed(sample_seed(seed, "weights"))  # adapters begin at random
     choose(model, config)
@@ -68,6 +69,7 @@ def finetune(
         first, noise, grain = (tensor.to(trained.device) for tensor in (truth[:, 0], noise, grain))
         return clip_figures(trained.sample(first, noise, config.sampling_steps, config.sampling, grain).cpu(), truth)
 
+    report({"doing": "measuring the model that it begins with"})
     before = {f"before/{name}": value for name, value in measure(model).items()}
     curve = fit(
         model,

@@ -46,6 +46,7 @@ def judge_orbits(
     rings = read_rings(pl.read_parquet(manifest), shards, TRAIN)
     model = load_video(output)
     frames = model.config.frames
+    report({"doing": "training the judge of orbits"})
     judge, others = trained_judge(encoder, rings, frames, config, seed)
     figures = rates(judge, draw_clips(others, config.judge.tried, frames, _generator(seed, "tried")), seed)
     orbits = draw_clips(rings, config.judge.measured, frames, _generator(seed, "measured"))
@@ -56,6 +57,7 @@ def judge_orbits(
     truth = orbits[judged]
     for when, trained in (("before", load_video(base)), ("after", model)):
         if len(truth):
+            report({"doing": f"judging clips {when} fine-tuning"})
             verdicts = judge(clips_from(trained, truth, config, seed))
             figures |= orbit_figures(when, verdicts, torch.ones(len(truth), dtype=torch.bool))
     report({"message": f"{len(truth)} of {len(orbits)} rendered orbits carry an azimuth that the judge can tell"})

@@ -1,18 +1,27 @@
 """The chain over toy stages: what runs, in which order, and what a failure holds back."""
 
+import io
 import os
+import re
 import signal
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
-from orchestration import artifacts, jobs
+from orchestration import artifacts, jobs, progress
 from orchestration.artifacts import materialise
 from orchestration.chain import Part, StepError, groups, plan, run_chain
+from orchestration.cli import progress as bars_module
+from orchestration.cli.progress import Bars
+from orchestration.cli.status import status_text
 from orchestration.errors import StoppedError
-from orchestration.lineage.staleness import status
+from orchestration.lineage.staleness import AssetStatus, status
 from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Step
@@ -173,3 +182,43 @@ def test_the_job_of_the_chain_puts_right_what_a_killed_run_left(toy, monkeypatch
     assert jobs.chain.execute_in_process(instance=toy.instance).success
     assert not stray.exists()
     assert (toy.root / ".work/unclaimed/toy/stray.tar").is_file()
+
+
+def test_a_long_step_is_watched_from_everywhere(toy: World, monkeypatch: pytest.MonkeyPatch):
+    """A stage that reports nothing for many beats: lines where no terminal is, Dagster's log, status and heartbeat."""
+    for module in (progress, bars_module):
+        monkeypatch.setattr(module, "BEAT", 0.2)
+    monkeypatch.setattr(progress, "QUIET", 0.6)
+    monkeypatch.setenv("TOY_WAIT", "views")
+    out, seen = io.StringIO(), list[AssetStatus]()
+
+    def told() -> list[dict[str, Any]]:
+        return [state.progress for state in seen if state.status == "running" and state.progress]
+
+    def wait(shard: str, line: str, enough: Callable[[], bool]) -> None:
+        until = time.monotonic() + 50
+        while not (enough() and re.search(line, out.getvalue(), re.MULTILINE)) and time.monotonic() < until:
+            seen.append(toy.status()["views"])
+        (toy.root / f"go-{shard}").touch()
+
+    def watch() -> None:
+        silent = r"^views: 0 of 2 shards, no report for \d+ s"
+        wait("000", silent, lambda: any(each["quiet"] > 0.6 and each["age"] < each["quiet"] for each in told()))
+        wait("001", r"^views: 1 of 2 shards, [\d.e-]+ steps/s, .* left", lambda: any(each["rate"] for each in told()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with Bars(Console(file=out, width=200)) as bars:
+        monkeypatch.setattr(artifacts, "LISTENERS", [bars.hear])
+        run_chain(definitions(toy), toy.instance, toy.pipeline, select=frozenset({"views"}))
+    watcher.join()
+    assert re.search(r"^views: 0 of 2 shards, no report for \d+ s", out.getvalue(), re.MULTILINE)
+    assert re.search(r"^views: 1 of 2 shards, [\d.e-]+ steps/s, .* left", out.getvalue(), re.MULTILINE)
+    (run,) = toy.instance.get_runs()
+    log = [record.event_log_entry.user_message for record in toy.instance.get_records_for_run(run.run_id).records]
+    assert any(re.search(r"^views: 1 of 2 shards, .* left", line) for line in log)
+    assert len({each["tick"] for each in told()}) > 3  # the heart beats on while the stage is silent
+    assert any(each["quiet"] > 0.6 and each["age"] < each["quiet"] for each in told())
+    shown = [status_text([state], "", why=False).plain for state in seen if state.progress]
+    assert any(re.search(r"1 of 2 shards, .* left; pid \d+ on .*, heard \d+ s ago", text) for text in shown)
+    assert toy.status()["views"].progress is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -86,6 +87,10 @@ def test_parts_of_a_step_have_a_pace_of_their_own(clock: list[float]):
     clock[0] += 1
     watch.hear(None, {"step": 3, "of": 10, "loss": 0.1})
     assert watch.words() == "30%, 2 steps/s, 4 s left"
+    watch.before = 200.0
+    watch.hear(None, {"doing": "counting"})  # who knows how far
+    assert watch.words() == "counting, 3 min left if it takes as long as the last time"
+    watch.before = None
     watch.now("recording in data.dvc")
     assert watch.words() == "recording in data.dvc"
     clock[0] += 60
@@ -103,7 +108,7 @@ def test_the_heart_beats_while_nothing_is_reported(world: World, monkeypatch: py
     assert first is not None
     assert last is not None
     assert last["tick"] > first["tick"]
-    assert last["age"] < 0.3
+    assert last["age"] < last["quiet"]
     assert last["quiet"] >= 0.3
     assert (last["pid"], last["state"]) == (os.getpid(), "running")
     assert len(told) >= 3
@@ -131,9 +136,13 @@ def test_a_process_that_was_killed_is_told_as_gone_and_forgotten_by_the_next(wor
     assert (state.progress["state"], state.as_json()["progress"]["done"]) == ("gone", 1)
     text = status_text([state], "", why=False).plain
     assert f"was killed: 1 of 4 shards; pid {state.progress['pid']} on {platform.node()}, heard" in text
+    left = next((world.root / ".work" / "clips").glob("running-*"))
+    told = left.read_text()
     world.make("clips")
     assert world.status()["clips"].progress is None
     assert not list((world.root / ".work" / "clips").glob("running-*"))
+    left.write_text(told)  # killed after the last commit
+    assert world.status()["clips"].progress is None
 
 
 def test_clocks_that_are_set_confuse_nobody(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -147,7 +156,7 @@ def test_clocks_that_are_set_confuse_nobody(world: World, monkeypatch: pytest.Mo
                 later.setattr(_pslinux, "boot_time", lambda jump=jump: boot + jump)
                 told = running("clips", "toy")
                 assert told is not None
-                assert (told["state"], told["age"] < 5) == ("running", True)
+                assert (told["state"], told["age"] < 600) == ("running", True)
                 assert not _is_dead(tags)  # its run in Dagster would be marked as failed
 
 
@@ -170,10 +179,8 @@ def test_status_shows_what_runs(world: World):
         state = world.status()["clips"]
         assert state.status == "running"
         assert state.as_json()["progress"]["shards"] == 2
-        assert (
-            f"0 of 2 shards; pid {os.getpid()} on {platform.node()}, heard 0 s ago"
-            in status_text([state], "", why=False).plain
-        )
+        text = status_text([state], "", why=False).plain
+        assert re.search(rf"0 of 2 shards; pid {os.getpid()} on {platform.node()}, heard \d+ s ago", text)
         watch.now("planning")
         watch.write()
     with Progress(CLIPS, "toy", of=2):  # nothing is held while it plans, or records

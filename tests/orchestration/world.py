@@ -44,6 +44,7 @@ def line(*parts):
 MAKES = """
 import json
 import os
+import time
 from pathlib import Path
 
 import polars as pl
@@ -52,6 +53,10 @@ import polars as pl
 def called(work, name):
     with open(os.environ["ORBITFORGE_ROOT"] + "/calls", "a") as calls:
         calls.write(f"{work.asset} {work.shard}\\n")
+    if os.environ.get("TOY_WAIT") == name:  # for a minute at most, until a test has seen enough
+        until = time.monotonic() + 60
+        while not Path(os.environ["ORBITFORGE_ROOT"], f"go-{work.shard}").exists() and time.monotonic() < until:
+            time.sleep(0.05)
     if os.environ.get("TOY_FAIL") == f"{name}:{work.shard}":
         raise ValueError(f"{name} cannot make {work.shard}")
 
@@ -64,7 +69,7 @@ def views(work):
     for row in pl.read_parquet(source / "objects.parquet").iter_rows(named=True):
         text = view(row["id"], (source / row["file"]).read_bytes(), work.preset.rendering.views)
         (work.output / f"{row['id']}.txt").write_text(text)
-    work.report({"message": "rendered", "metrics": {"objects": 1.0}})
+    work.report({"step": 1, "of": 1, "message": "rendered", "metrics": {"objects": 1.0}})
     (work.scratch / "preview").mkdir(exist_ok=True)
     (work.scratch / "preview" / "first.md").write_text("# seen")
 

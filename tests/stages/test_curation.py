@@ -379,8 +379,8 @@ def test_a_shard_loses_nothing(candidates, classifier, encoder, tmp_path):
     assert manifest["id"].to_list() == ["p0", "p1", "p2", "p3", "p4", "p5"]
     assert manifest["verdict"].to_list() == [ACCEPTED] * 3 + [REJECTED] * 3
     assert manifest["reason"].null_count() == 0
-    assert report[0]["metrics"]["quarantined"] == 3
-    assert report[0]["metrics"]["kept"] == pools["kept"].sum()
+    assert report[-1]["metrics"]["quarantined"] == 3
+    assert report[-1]["metrics"]["kept"] == pools["kept"].sum()
 
 
 def test_bytes_repeat(candidates, classifier, encoder, tmp_path):

@@ -417,7 +417,8 @@ def test_every_clip_gets_a_verdict_and_a_reason(corpus: Path, tmp_path: Path) ->
         "zero": "broken: 0 views for 8 cameras",
         "lost": "quarantined at generation: the sampler gave numbers that are not finite",
     }
-    assert events[-1] == {"clips": 18, "accepted": 8, "keep_rate": 8 / 18, "spared": 0}
+    assert events[-1] == {"metrics": {"clips": 18, "accepted": 8, "keep_rate": 8 / 18, "spared": 0}}
+    assert [(event["step"], event["of"]) for event in events[:-1]] == [(1, 2), (2, 2)]
     row = pl.read_parquet(tmp_path / "manifest.parquet").filter(pl.col("id") == "p001-good1").to_dicts()[0]
     assert row["clips_path"] == "p001/clips.tar"
     assert row["clips_md5"] == hashlib.md5((corpus / "clips" / "p001" / "clips.tar").read_bytes()).hexdigest()

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from orchestration.cli.bench.lineage_world import kept_environment
+from orchestration.cli.bench.load_chart import EACH
 from orchestration.cli.bench.registry import Row
 from orchestration.errors import OrbitforgeError
 
@@ -115,7 +116,7 @@ def rows(worlds: dict[int, dict[str, Step]]) -> list[Row]:
         for shards, world in worlds.items():
             step = world[words]
             target = PER_SHARD if shards == many and words in MAKING else None
-            found.append(Row(f"{words}, {shards:,} shards", "ms CPU a shard", 1000 * step.cpu / shards, target=target))
+            found.append(Row(f"{words}, {shards:,} shards", EACH, 1000 * step.cpu / shards, target=target))
             found.append(Row(f"{words}, {shards:,} shards", "s", step.seconds))
     for words, step in worlds[many].items():
         before = worlds[few][words]
@@ -124,7 +125,6 @@ def rows(worlds: dict[int, dict[str, Step]]) -> list[Row]:
         if words in MEMORY:
             work = f"{words}: peak memory at {many:,}, beside {few:,}"
             found.append(Row(work, "MB", step.peak, before.peak, FLAT * before.peak))
-            found.append(
-                Row(f"{words}: memory at the end of {many:,}, beside a quarter", "MB", step.rss[1], step.rss[0])
-            )
+            work = f"{words}: memory at the end of {many:,}, beside a quarter of the way"
+            found.append(Row(work, "MB", step.rss[1], step.rss[0], FLAT * step.rss[0]))
     return found

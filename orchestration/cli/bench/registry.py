@@ -8,6 +8,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,7 +22,7 @@ BENCHES = {
     "evaluation": "the fine-tuned LRM on held-out objects, over training seeds, beside its baselines",
     "flexrm": "drawing Gaussians, curation of spoiled pools, and FlexRM from more and more views over three seeds",
     "labels": "the judge on spoiled clips, elevations, labelling beside the bare encoder, a corpus's manifest",
-    "load": "planning, listing and resuming a corpus of 10,000 shards with tiny payloads, beside 1,000",
+    "load": "1,000, 3,000 and 10,000 shards with tiny payloads made, labelled, judged, resumed and asked about",
     "lrm": "the renderer, grids and training step of the reconstruction model beside a plain implementation",
     "lineage": "staleness, lineage, recording and audit of thousands of shards, beside Dagster and plain md5",
     "reconstruction": "the models of the preset on held-out objects: pictures, features and surfaces, beside baselines",
@@ -29,6 +30,8 @@ BENCHES = {
     "render": "speed of the renderer beside Blender Cycles and OpenGL, its pixels beside embree and OpenGL",
 }
 """Name -> what it measures. A bench is a module of this package with `measure(report) -> list[Row]`."""
+CHARTS = ("load",)
+"""Those that draw one."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,21 @@ class Row:
         return row
 
 
-def bench_command(name: str, *, as_json: bool) -> None:
-    """Run one bench. It never fails because it is slow: `met` says so."""
+def bench_command(name: str, *, as_json: bool, chart: Path | None = None) -> None:
+    """Run one bench. It never fails because it is slow: `met` says so. Raises OrbitforgeError for a `chart` of a bench
+    that has none (a module `<name>_chart` with `draw(rows, file)`)."""
     if name not in BENCHES:
         known = "; ".join(f"{known}: {what}" for known, what in BENCHES.items())
         if name != "list":
             raise OrbitforgeError(f"no bench {name!r}; there are {known}")
         print(known)
         return
+    if chart and name not in CHARTS:
+        raise OrbitforgeError(f"bench {name} draws no chart; {', '.join(CHARTS)} does")
     console = Console(stderr=True)
     rows = importlib.import_module(f"orchestration.cli.bench.{name}").measure(partial(console.print, soft_wrap=True))
+    if chart:
+        importlib.import_module(f"orchestration.cli.bench.{name}_chart").draw(rows, chart)
     if as_json:
         print(json.dumps({"bench": name, "machine": machine(), "rows": [row.as_json() for row in rows]}))
     else:
