@@ -190,13 +190,15 @@ def test_the_gradient_of_a_batch_is_the_mean_of_its_parts(collection: Path, tmp_
 
 
 def test_a_training_in_parts_has_the_curve_of_the_whole(collection: Path, tmp_path: Path) -> None:
+    """Parts in one process, and one in each of two."""
     curves = []
-    for accumulate in (1, 2):
-        training = TRAINING.model_copy(update={"accumulate": accumulate})
-        folder = tune(collection, tmp_path / str(accumulate), base="wan", training=training)
+    for accumulate, devices in ((1, 1), (2, 1), (2, 2)):
+        training = TRAINING.model_copy(update={"accumulate": accumulate, "devices": devices})
+        folder = tune(collection, tmp_path / f"{accumulate}-{devices}", base="wan", training=training)
         curves.append(pl.read_parquet(folder / "training.parquet").filter(name="loss")["value"].to_list())
     assert len(curves[0]) == TRAINING.steps
     assert curves[1] == pytest.approx(curves[0], rel=1e-4)
+    assert curves[2] == pytest.approx(curves[0], rel=1e-4)
 
 
 def test_a_broken_view_is_named_with_the_batch_that_it_is_in(

@@ -10,6 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pytest
 import torch
 import trimesh
@@ -320,6 +321,19 @@ def test_the_same_seed_gives_the_same_bytes(trained: Path, corpus: Path, tmp_pat
     train_both(corpus, tmp_path)
     for file in sorted(path.relative_to(trained) for path in (trained / "finetuned").iterdir()):
         assert (tmp_path / file).read_bytes() == (trained / file).read_bytes(), file
+
+
+def test_two_processes_train_both_as_one_does(trained: Path, corpus: Path, tmp_path: Path) -> None:
+    """The same curve but for rounding, and the same validation."""
+    torch.manual_seed(0)
+    train_both(corpus, tmp_path, training={**TRAINING, "accumulate": 2, "devices": 2})
+    for name in ("pretrained", "finetuned"):
+        one, two = (pl.read_parquet(home / name / "training.parquet") for home in (trained, tmp_path))
+        assert two.select("step", "name").equals(one.select("step", "name"))
+        assert two["value"].to_list() == pytest.approx(one["value"].to_list(), rel=1e-3)
+    homes = (trained, tmp_path)
+    alone, shared = (pl.read_parquet(home / "finetuned" / "metrics.parquet").select(cs.float()) for home in homes)
+    np.testing.assert_allclose(shared.to_numpy(), alone.to_numpy(), rtol=1e-2)
 
 
 def test_an_encoder_that_is_not_to_be_trained_keeps_its_weights(corpus: Path, tmp_path: Path) -> None:
