@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,9 +30,6 @@ class Disk:
     def limit(self, size: int, inodes: int = 0) -> None:
         """Hold `size` bytes and, unless 0, `inodes` files."""
         self._mount(f"remount,size={size},nr_inodes={inodes}")
-
-    def refuse(self, *, writing: bool) -> None:
-        self._mount("remount,ro" if writing else "remount,rw")
 
     def used(self) -> int:
         stat = os.statvfs(self.folder)
@@ -76,7 +72,3 @@ def set_apart(root: Path) -> Path:
     root.rename(apart)
     root.mkdir()
     return apart
-
-
-def removed(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)

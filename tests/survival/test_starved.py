@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import dbapi2
 
 import pytest
 
@@ -132,9 +133,6 @@ def test_too_little_memory_is_said(stale: Stale, toys: Toys):
 
 
 def test_a_database_of_dagster_that_is_damaged_gone_or_kept(stale: Stale, toys: Toys):
-    storage = toys.root / ".dagster" / "storage"
-    if not storage.is_dir():
-        storage = toys.root / ".dagster"
     (damaged,) = toys.root.glob(".dagster/**/runs.db")
     good = damaged.read_bytes()
     damaged.write_bytes(b"this is no database" * 100)
@@ -152,10 +150,10 @@ def test_a_database_of_dagster_that_is_damaged_gone_or_kept(stale: Stale, toys: 
 
 def impatient(root: Path) -> None:
     """SQLite waits half a minute."""
-    true = sqlite3.dbapi2.connect
+    true = dbapi2.connect
 
     def connect(*arguments: object, **named: object) -> sqlite3.Connection:
         return true(*arguments, **{**named, "timeout": 0.2})  # pyright: ignore
 
-    sqlite3.dbapi2.connect = connect  # pyright: ignore[reportAttributeAccessIssue]
+    dbapi2.connect = connect  # pyright: ignore[reportAttributeAccessIssue]
     sqlite3.connect = connect  # pyright: ignore[reportAttributeAccessIssue]
