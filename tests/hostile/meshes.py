@@ -217,7 +217,7 @@ ATTACKS = (
     ),
     _gltf("scene 99 of 1", inline(scene=99)),
     _gltf("matrix of NaN", json.dumps(inline(nodes=[{"mesh": 0, "matrix": [0.5] * 16}])).replace("0.5", "NaN")),
-    _gltf("matrix of 10^38", inline(nodes=[{"mesh": 0, "matrix": [1e38] * 16}])),
+    _gltf("matrix of 10^38", inline(nodes=[{"mesh": 0, "matrix": [1e38] * 16}]), "one triangle; no such turn is made"),
     _gltf("matrix of three numbers", inline(nodes=[{"mesh": 0, "matrix": [1, 2, 3]}])),
     _gltf("rotation of zero", inline(nodes=[{"mesh": 0, "rotation": [0, 0, 0, 0]}]), HARMLESS),
     _gltf("scale of infinity", json.dumps(inline(nodes=[{"mesh": 0, "scale": [7.5, 1, 1]}])).replace("7.5", "1e999")),
