@@ -16,7 +16,7 @@ from rich.console import Console
 from orchestration import paths
 from orchestration.cli.sample import fetch_sample
 from orchestration.errors import OrbitforgeError
-from orchestration.home import prepare_home
+from orchestration.home import open_instance
 from orchestration.resources.tracking import Tracking
 
 LOOPBACK = "127.0.0.1"
@@ -32,7 +32,8 @@ def ui_command(port: int, mlflow_port: int) -> None:
     for name, number in served.items():
         _refuse_taken(name, number)
     fetch_sample(console)  # what is materialised on the page reads it
-    home = prepare_home()
+    with open_instance():  # its databases are made here: servers that begin at once would make them twice
+        home = paths.dagster_home()
     tracking.check()
     commands = [
         _dagster(port),
@@ -40,12 +41,13 @@ def ui_command(port: int, mlflow_port: int) -> None:
         *([_mlflow(mlflow_port, tracking.tracking_uri)] if "MLflow" in served else []),
     ]
     environment = {**os.environ, "DAGSTER_HOME": str(home), "DAGSTER_IS_DEV_CLI": "1"}
-    # groups of their own: both start children that would outlive them
-    servers = [subprocess.Popen(c, cwd=paths.root(), env=environment, start_new_session=True) for c in commands]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for name, number in served.items():
-        console.print(f"{name}: http://{LOOPBACK}:{number}", style="bold green")
+    servers: list[subprocess.Popen[bytes]] = []
     try:
+        for command in commands:
+            # groups of their own: they start children that would outlive them
+            servers.append(subprocess.Popen(command, cwd=paths.root(), env=environment, start_new_session=True))
+        for name, number in served.items():
+            console.print(f"{name}: http://{LOOPBACK}:{number}", style="bold green")
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
         ended = next(command for command, server in zip(commands, servers, strict=True) if server.poll() is not None)
