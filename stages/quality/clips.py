@@ -99,10 +99,15 @@ def _clip(key: str, files: dict[str, bytes]) -> Sample | Broken:
     names = sorted(name for name in files if name.endswith(".png"))
     if len(names) != cameras or cameras < 2:
         return Broken(key, f"{len(names)} views for {cameras} cameras")
+    for name in names:
+        try:
+            decode_views([files[name]])
+        except Exception:  # pillow raises nearly any type on damaged files, with addresses that no two runs share
+            return Broken(key, f"view {name} is not a readable PNG")
     try:
         views = decode_views([files[name] for name in names])
-    except Exception as error:  # pillow raises nearly any type on damaged files
-        return Broken(key, f"its views are no readable PNGs: {' '.join(str(error).split())[:120]}")
+    except ValueError as error:  # its own words
+        return Broken(key, str(error))
     if views.ndim != 4 or views.shape[-1] != 4:
         return Broken(key, f"views are not RGBA of one size: {views.shape}")
     return Sample(key, views, meta)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,11 @@ def test_a_remote_without_the_data_is_named(project):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_stopped_says_so_in_one_line(project, monkeypatch, number):
-    monkeypatch.setattr(pipeline, "current", lambda: os.kill(os.getpid(), number))
+    def stopped() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(5)  # the signal comes to Python between two of its instructions
+
+    monkeypatch.setattr(pipeline, "current", stopped)
     result = invoke("status")
     assert result.exit_code == 130
     assert result.stderr == "error: stopped; what is finished is kept\n"

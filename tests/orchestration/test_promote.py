@@ -55,7 +55,11 @@ def of_model(world: World, **changes: object) -> tuple[Current, Record]:
     current = Current(world.pipeline)
     row = current.row("model")
     assert row is not None
-    return current, record(current, replace(row, **changes) if changes else row)  # type: ignore[arg-type]
+    if changes:
+        row = replace(row, **changes)  # type: ignore[arg-type]
+        Ledger().append(row)
+        current = Current(world.pipeline)
+    return current, record(current, row)
 
 
 def told(world: World, policy: Policy | None = None) -> list[str]:

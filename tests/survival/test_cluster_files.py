@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,16 +105,15 @@ def test_a_configuration_that_is_named_takes_the_place_of_ours(project: Path, mo
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     pytest.importorskip("dagster_postgres")
     if binaries() is None:
         pytest.skip("no PostgreSQL on this machine")
-    folder = tmp_path_factory.mktemp("postgres")
-    folder.parent.chmod(0o755)
-    folder.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
-    with postgres(folder / "server") as url:
-        yield url
+    # folders of pytest are root's alone, and PostgreSQL is another user there
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        with postgres(Path(folder) / "server") as url:
+            yield url
 
 
 def test_dagster_keeps_what_it_knows_in_postgresql(

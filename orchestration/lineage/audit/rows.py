@@ -41,7 +41,7 @@ def _changed(file: Path, table: pl.DataFrame) -> Iterator[Finding]:
         for record in part.iter_rows(named=True):
             try:
                 honest = Row.of(record).id == record["id"]
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OrbitforgeError):
                 honest = False
             if not honest:
                 what = f"row {record['id']} ({_told(record)}) in {_name(file)}"
