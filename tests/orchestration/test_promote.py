@@ -55,11 +55,7 @@ def of_model(world: World, **changes: object) -> tuple[Current, Record]:
     current = Current(world.pipeline)
     row = current.row("model")
     assert row is not None
-    if changes:
-        row = replace(row, **changes)  # type: ignore[arg-type]
-        Ledger().append(row)
-        current = Current(world.pipeline)
-    return current, record(current, row)
+    return current, replace(record(current, row), row=replace(row, **changes))  # type: ignore[arg-type]
 
 
 def told(world: World, policy: Policy | None = None) -> list[str]:

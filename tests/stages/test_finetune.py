@@ -298,7 +298,7 @@ def test_the_judge_writes_what_it_found_beside_the_curve(
     told: list[str] = []
     judge_orbits(
         collection / "manifest.parquet", collection / "shards", collection / "svd", tmp_path / "encoder", out, config,
-        seed=0, report=lambda event: told.append(event.get("message", "")),
+        seed=0, report=lambda event: told.extend([event["message"]] if "message" in event else []),
     )  # fmt: skip
     both = pl.read_parquet(out / "training.parquet")
     assert both.head(len(curve)).equals(curve)
