@@ -55,9 +55,14 @@ class Publisher:
         self._placed: dict[Path, tuple[File, ...]] = {}
         self._since = time.monotonic()
         self._took = 0.0  # the last batch, in seconds
+        self._rows = 0  # since the ledger's files became one
 
     def add(self, row: Row) -> None:
         self._placed[paths.data() / row.folder] = row.files
+        self._rows += 1
+        if self._rows >= SHARDS:  # each commit looks at the list of the ledger's files
+            Ledger().compact()
+            self._rows = 0
         waited = time.monotonic() - self._since
         if (len(self._placed) >= SHARDS or waited > SECONDS) and self._took <= AT_MOST * waited:
             self.flush()

@@ -196,7 +196,8 @@ class Ledger:
     def append(self, *rows: Row) -> None:
         """Commit rows, all of them or none. Raises OrbitforgeError when the ledger cannot be written."""
         if rows:
-            _written.add(self._write(_table(row.record() for row in rows), f"row-{rows[0].id}"))
+            path = self._write(_table(row.record() for row in rows), f"row-{rows[0].id}")
+            _written.setdefault(self.folder, set()).add(path.name)
 
     def check(self) -> None:
         """Raises OrbitforgeError when rows could not be appended."""
@@ -246,7 +247,8 @@ class Ledger:
 
     def look(self) -> None:
         """Take notice of files that are new since this process looked last. Raises as `read` does."""
-        self._collect(lambda rows: pl.DataFrame())
+        known = {file.name for file in self.files() if file in _understood}
+        self._collect(lambda rows: pl.DataFrame(), besides=known)
 
     def files(self, pattern: str = "*") -> list[Path]:
         """The Parquet files, sorted."""
@@ -258,7 +260,7 @@ class Ledger:
 
     def own(self) -> set[str]:
         """The names of the files that this process wrote, with rows of its own."""
-        return {file.name for file in _written if file.parent == self.folder}
+        return _written.get(self.folder, set())
 
     def compact(self, *, everything: bool = False) -> None:
         """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
@@ -343,7 +345,7 @@ def _understand(files: list[Path]) -> None:
 
 
 _newest: dict[Path, str] = {}  # folder of a ledger -> time of the newest row that this process has seen
-_written: set[Path] = set()
+_written: dict[Path, set[str]] = {}  # folder of a ledger -> names of the files that this process wrote into it
 _understood: set[Path] = set()  # ledger files never change
 
 
