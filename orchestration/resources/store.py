@@ -252,7 +252,7 @@ def _publishing() -> Iterator[None]:
     file, before = paths.root() / "data.dvc", paths.work() / "data.dvc.before"
     with locked(paths.work() / "publish.lock"), plain_errors(f"writing {file}"):
         if file.is_file() and _named(file.read_bytes()) is None and before.is_file():
-            _write(file, before.read_text())
+            _write(file, before.read_bytes())
         held = paths.root() / ".dvc" / "tmp" / "rwlock"
         if held.is_file() and not _is_json(held.read_text(errors="replace")):
             held.unlink()
@@ -262,15 +262,15 @@ def _publishing() -> Iterator[None]:
 
 
 def _keep(file: Path, before: Path) -> None:
-    if file.is_file() and _named((text := file.read_text()).encode()):
-        _write(before, text)
+    if file.is_file() and _named(content := file.read_bytes()):
+        _write(before, content)
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, content: bytes) -> None:
     """Whole or not at all."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text)
+        temporary.write_bytes(content)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
