@@ -142,7 +142,11 @@ def test_a_command_that_is_stopped_says_so_in_one_line(project, monkeypatch, num
         time.sleep(5)  # the signal comes to Python between two of its instructions
 
     monkeypatch.setattr(pipeline, "current", stopped)
-    result = invoke("status")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a terminal starts us; not all runners do
+    try:
+        result = invoke("status")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert result.exit_code == 130
     assert result.stderr == "error: stopped; what is finished is kept\n"
 
