@@ -20,6 +20,7 @@ from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.observe import observe_sources
 from orchestration.pipeline import Pipeline
 from orchestration.resources.runs import run_tags
+from orchestration.signals import insisting
 from orchestration.steps import Report, Step
 from orchestration.telling import planned_together
 
@@ -142,7 +143,7 @@ def _run(
     span = {RANGE_START: part.shards[0], RANGE_END: part.shards[-1]} if part.shards else {}
     run_id = str(uuid4())
     announce(part, run_id)
-    with planned_together(instance):
+    with planned_together(instance), insisting():
         result = definitions.resolve_job_def(job).execute_in_process(
             instance=instance,
             run_id=run_id,

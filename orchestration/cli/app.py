@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +13,7 @@ from typer.core import TyperGroup
 from orchestration import telemetry
 from orchestration.cli.terminal import printable, tame
 from orchestration.errors import OrbitforgeError, StoppedError, in_plain_words
+from orchestration.signals import terminated_like_interrupted
 from stages.errors import InputError
 
 
@@ -25,7 +22,7 @@ class PlainErrors(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            with _terminated_like_interrupted():
+            with terminated_like_interrupted():
                 return super().invoke(ctx)
         except (OrbitforgeError, InputError) as error:
             if trace := getattr(error, "trace", ""):
@@ -43,19 +40,6 @@ class PlainErrors(TyperGroup):
     def _stop(message: str, exit_code: int = 1) -> None:
         typer.secho(f"error: {printable(' '.join(message.splitlines()))}", fg="red", err=True)
         sys.exit(exit_code)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, by which systems end what they started, does what Ctrl-C does: what is begun is left in order."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 app = typer.Typer(
