@@ -1,4 +1,5 @@
-"""YAML and JSON that others wrote, as plain values: no tags, no endless anchors or nesting, finite numbers."""
+"""YAML and JSON that others wrote, as plain values. YAML without tags, endless anchors or nesting, keys that occur
+twice and numbers that are not finite; JSON as Python reads it, so that numbers have to be looked at."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from stages.text import FORMULA, STEERING, spelled_out
 
 LARGEST = 1 << 29
 """Bytes of text in a table from elsewhere."""
+PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
+"""How files of gzip, zstd and zlib begin; polars unpacks them whatever they are called."""
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
@@ -49,6 +51,9 @@ def foreign_table(path: Path) -> pl.DataFrame:
         if path.suffix.lower() == ".csv":
             if (size := path.stat().st_size) > LARGEST:
                 raise InputError(f"{path} has {size} bytes, tables of at most {LARGEST} are read; split it")
+            with path.open("rb") as file:
+                if file.read(4).startswith(PACKED):
+                    raise InputError(f"{path} is packed, and what it unpacks to has no size yet: unpack it first")
             return pl.read_csv(path, infer_schema=False)
         with Sandbox(_as_text, Limits(seconds=120, wall=600, gigabytes=4)) as child:
             return child(path)

@@ -142,7 +142,8 @@ def _transforms(path: Path) -> dict[str, Any]:
         if not (0 < across < FARTHEST and 0 < down < FARTHEST and all(abs(each) < FARTHEST for each in centre)):
             raise ValueError("no focal length, width or centre that a camera has")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-        raise ClipError(f"unknown camera: {TRANSFORMS}: {type(error).__name__}: {str(error)[:120]}") from error
+        words = (isinstance(error, OSError) and error.strerror) or str(error)  # without the path, which is ours
+        raise ClipError(f"unknown camera: {TRANSFORMS}: {type(error).__name__}: {words[:120]}") from error
     return given
 
 

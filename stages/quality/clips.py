@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -37,36 +39,40 @@ def read_clips(path: Path) -> Iterator[Sample | Broken]:
 
     Raises ValueError when the tar itself is damaged: what it held is then unknown, so the shard must be made again.
     """
-    try:
-        with tarfile.open(path, "r:") as tar:  # not packed: a pack has no end that its size tells
-            seen: set[str] = set()
-            for key, members in groupby(_members(tar), key=lambda member: member.name.split(".")[0]):
-                found = [(member.name[len(key) + 1 :], _read(tar, member)) for member in members]
-                files = dict(found)
-                yield Broken(key, "is there twice") if key in seen or len(files) < len(found) else _clip(key, files)
-                seen.add(key)
-    except (tarfile.TarError, OverflowError, MemoryError) as error:  # as of a member of 2^62 bytes
-        raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+    with _opened(path) as tar:
+        seen: set[str] = set()
+        for key, members in groupby(_members(tar), key=lambda member: member.name.split(".")[0]):
+            found = [(member.name[len(key) + 1 :], _read(tar, member)) for member in members]
+            files = dict(found)
+            yield Broken(key, "is there twice") if key in seen or len(files) < len(found) else _clip(key, files)
+            seen.add(key)
 
 
 def count_clips(path: Path) -> int:
     """How many clips a shard holds, broken ones included, without reading one. Raises ValueError as `read_clips`."""
-    try:
-        with tarfile.open(path) as tar:
-            return sum(1 for _ in groupby(_members(tar), key=lambda member: member.name.split(".")[0]))
-    except tarfile.TarError as error:
-        raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
+    with _opened(path) as tar:
+        return sum(1 for _ in groupby(_members(tar), key=lambda member: member.name.split(".")[0]))
 
 
 def read_clip(path: Path, id_: str) -> Sample | Broken:
     """One clip of a shard, without decoding the others. Raises KeyError when the shard has none of that id."""
+    with _opened(path) as tar:
+        members = [member for member in tar if member.name.split(".")[0] == id_]
+        if not members:
+            raise KeyError(f"{path} holds no clip {id_!r}")
+        return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """A tar that is not packed: a pack has no end that its size tells."""
     try:
         with tarfile.open(path, "r:") as tar:
-            members = [member for member in tar if member.name.split(".")[0] == id_]
-            if not members:
-                raise KeyError(f"{path} holds no clip {id_!r}")
-            return _clip(id_, {member.name[len(id_) + 1 :]: _read(tar, member) for member in members})
-    except (tarfile.TarError, OverflowError, MemoryError) as error:  # as of a member of 2^62 bytes
+            yield tar
+    except (tarfile.TarError, OverflowError, MemoryError, OSError) as error:
+        # a member of 2^62 bytes is more than memory, or farther than a file can be
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
 
 
@@ -81,6 +87,14 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Nothing for links, devices, and files with holes, which may say that they have any size."""
     file = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     return file.read() if file else b""
+
+
+def _is_torn(png: bytes) -> bool:
+    try:
+        decode_views([png])
+    except Exception:
+        return True
+    return False
 
 
 def _clip(key: str, files: dict[str, bytes]) -> Sample | Broken:
@@ -99,15 +113,14 @@ def _clip(key: str, files: dict[str, bytes]) -> Sample | Broken:
     names = sorted(name for name in files if name.endswith(".png"))
     if len(names) != cameras or cameras < 2:
         return Broken(key, f"{len(names)} views for {cameras} cameras")
-    for name in names:
-        try:
-            decode_views([files[name]])
-        except Exception:  # pillow raises nearly any type on damaged files, with addresses that no two runs share
-            return Broken(key, f"view {name} is not a readable PNG")
     try:
         views = decode_views([files[name] for name in names])
     except ValueError as error:  # its own words
         return Broken(key, str(error))
+    except MemoryError:
+        raise
+    except Exception:  # pillow raises nearly any type on damaged files, with addresses that no two runs share
+        return Broken(key, f"view {next(name for name in names if _is_torn(files[name]))} is not a readable PNG")
     if views.ndim != 4 or views.shape[-1] != 4:
         return Broken(key, f"views are not RGBA of one size: {views.shape}")
     return Sample(key, views, meta)

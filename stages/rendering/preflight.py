@@ -49,7 +49,9 @@ def _unreadable_otherwise() -> Iterator[None]:
     except (MeshError, MemoryError):
         raise
     except Exception as error:
-        raise MeshError(f"unreadable: {type(error).__name__}: {str(error)[:200]}") from error
+        # what a disk says names the whole path, which is another one elsewhere
+        words = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise MeshError(f"unreadable: {type(error).__name__}: {words[:200]}") from error
 
 
 def references(path: Path) -> list[Path]:

@@ -375,9 +375,11 @@ def _validate(made: Any, place: Place) -> str | None:
 
 def _labelled(made: Any, place: Place) -> str | None:
     """As clips that came with labels."""
-    from stages.quality.clips import Broken, read_clips
+    from stages.quality.clips import Broken, count_clips, read_clips
 
     try:
+        for tar in place.given.rglob("views.tar"):
+            count_clips(tar)
         found = [clip for tar in place.given.rglob("views.tar") for clip in read_clips(tar)]
     except ValueError as error:
         raise InputError(str(error)) from None

@@ -77,15 +77,15 @@ def _eps(place: Place) -> None:
     (place.given / "000" / "views.tar").write_bytes(tar(*sample(views=[eps(place)] * 4)))
 
 
-def _sparse() -> bytes:
+def _sparse(size: int, *more: tuple[Any, bytes]) -> bytes:
     info = tarfile.TarInfo("a.json")
     info.pax_headers = {
         "GNU.sparse.major": "1",
         "GNU.sparse.minor": "0",
         "GNU.sparse.name": "a.json",
-        "GNU.sparse.realsize": str(2**50),
+        "GNU.sparse.realsize": str(size),
     }
-    return tar((info, b"1\n0\n1\n" + b"{}" * 300))
+    return tar((info, b"1\n0\n1\n" + b"{}" * 300), *more)
 
 
 def _sized() -> bytes:
@@ -113,7 +113,8 @@ ATTACKS = (
         tar((_member("a.json", tarfile.SYMTYPE, "b.json"), b""), (_member("b.json", tarfile.SYMTYPE, "a.json"), b"")),
     ),
     _shard("member of 2^62 bytes", _sized()),
-    _shard("member that is sparse", _sparse()),
+    _shard("member that is sparse", _sparse(2**50)),
+    _shard("member that is sparse and longer than files are", _sparse(2**62, *sample())),
     _shard("members called twice", tar(*sample(), *sample())),
     _shard("samples called twice", tar(*sample("a"), *sample("b"), *sample("a"))),
     _shard("names of 5,000 letters", tar(*sample("a" * 5000))),

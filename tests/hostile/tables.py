@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
@@ -46,6 +47,7 @@ FORMULA = "=cmd|' /C calc'!A0"
 PROMPTS = (
     written("a good table", csv({"text": "a red chair"}), "one prompt", called="a.csv"),
     written("a good table of Parquet", WHOLE, "a hundred prompts", called="a.parquet"),
+    written("CSV that is packed", gzip.compress(b"text\n" + b"a" * 50_000_000), called="a.csv"),
     written("formula", csv({"text": FORMULA}), called="a.csv"),
     written(
         "formula after plus, minus and at",

@@ -25,7 +25,7 @@ import psutil
 
 from orchestration.errors import StoppedError
 from tests.survival.served import Served
-from tests.survival.store import PATIENCE, Artifact, Store, lost, reports, unpublished
+from tests.survival.store import PATIENCE, Artifact, Store, command, lost, reports, unpublished
 from tests.survival.watched import AT, SIGNAL
 
 SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signal.SIGINT}
@@ -272,7 +272,7 @@ class Life:
         """SIGKILL for a process that makes shards, soon after one is there; False when none came."""
         until = time.monotonic() + 60
         while time.monotonic() < until and process.poll() is None:
-            workers = [child for child in self._children(process) if "spawn_main" in " ".join(_command(child))]
+            workers = [child for child in self._children(process) if "spawn_main" in command(child)]
             if workers:
                 self._sleep(process, wait)
                 try:
@@ -296,13 +296,6 @@ def _cpu(process: psutil.Process) -> float:
     except psutil.Error:
         return 0.0
     return sum(each.user + each.system + each.children_user + each.children_system for each in times)
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def torture(kills: int, terminations: int, seed: int, folder: Path, finished: Path | None = None) -> Tally:

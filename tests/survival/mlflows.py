@@ -50,6 +50,8 @@ def server(folder: Path) -> Iterator[Server]:
             with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
                 break
             time.sleep(0.1)
+        else:
+            raise RuntimeError("MLflow did not come up in two minutes")
         yield Server(f"http://127.0.0.1:{port}", mood)
     finally:
         process.kill()

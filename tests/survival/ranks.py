@@ -13,7 +13,6 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,21 +63,25 @@ def train(root: Path, training: str, changes: Mapping[str, Any], kill: int | Non
     command = [sys.executable, "-m", "orchestration.cli.main", *COMMANDS[part], "--select", training]
     told = environment(root, ORBITFORGE_PRESET=preset(root, training, changes))
     began = time.monotonic()
-    ours = psutil.Popen(command, cwd=root, env=told, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    output = root / f"{training}.txt"  # a pipe that nobody empties would fill
+    with output.open("w") as errors:
+        ours = psutil.Popen(command, cwd=root, env=told, stdout=subprocess.DEVNULL, stderr=errors)
     family: list[psutil.Process] = []
     if kill is not None:
         while ours.poll() is None and not list((root / ".work" / training).glob("*/*/state/**/*.ckpt")):
             time.sleep(0.01)
         time.sleep(random.uniform(0, 1))
+        if ours.poll() is not None:
+            raise SystemExit(f"{training} had ended before its rank {kill} could be killed")
         ranks = [child for child in ours.children() if child.cmdline() == ours.cmdline()]
         family = ours.children(recursive=True)
         print(f"{training}: killing rank {kill} of {len(ranks)}", flush=True)
         sorted(ranks, key=lambda process: process.pid)[kill].kill()
         began = time.monotonic()
-    _, errors = ours.communicate()
+    ours.wait()
     seconds = time.monotonic() - began
     time.sleep(0.5)
-    lines = [line for line in errors.splitlines() if line.strip()] or [""]
+    lines = [line for line in output.read_text().splitlines() if line.strip()] or [""]
     return Ended(ours.returncode, seconds, lines[-1], sum(_lives(process) for process in family))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from tests.survival.store import PATIENCE, Store
+from tests.survival.store import PATIENCE, Store, command
 
 _LAUNCH = """
 mutation($job: String!) { launchRun(executionParams: {selector: {jobName: $job,
@@ -31,8 +31,8 @@ class Served:
         self.port, self.other = _free_port(), _free_port()
 
     def __enter__(self) -> Served:
-        command = ["orchestration.cli.main", "ui", "--port", str(self.port), "--mlflow-port", str(self.other)]
-        self.process = self.store.start(*command, output=self.output)
+        ports = ["--port", str(self.port), "--mlflow-port", str(self.other)]
+        self.process = self.store.start("orchestration.cli.main", "ui", *ports, output=self.output)
         until = time.monotonic() + 180
         while True:
             try:
@@ -43,6 +43,7 @@ class Served:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 pass
             if time.monotonic() > until or self.process.poll() is not None:
+                self.__exit__(None, None, None)
                 raise RuntimeError(f"the page did not come up: {self.output.read_text()[-2000:]}")
             time.sleep(0.5)
         time.sleep(5)  # the daemon's processes
@@ -92,12 +93,10 @@ class Served:
         until = time.monotonic() + PATIENCE
         while (left := self._runs()) and time.monotonic() < until:
             time.sleep(0.1)
-        return [f"lives on: {process.pid} {' '.join(process.cmdline())[:200]}" for process in left]
+        return [f"lives on: {process.pid} {command(process)[:200]}" for process in left]
 
     def _runs(self) -> list[psutil.Process]:
-        return [
-            p for p in self.store.processes() if p.pid not in self.servers and "execute_run" in " ".join(p.cmdline())
-        ]
+        return [p for p in self.store.processes() if p.pid not in self.servers and "execute_run" in command(p)]
 
     def _ask(self, query: str, **variables: str) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()

@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,10 @@ class Store:
         until = time.monotonic() + PATIENCE
         while (left := self.processes()) and time.monotonic() < until:
             time.sleep(0.05)
-        told = [f"lives on: {process.pid} {' '.join(process.cmdline())[:200]}" for process in left]
+        told = [f"lives on: {process.pid} {command(process)[:200]}" for process in left]
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         return told
 
     def _locked(self) -> list[str]:
@@ -187,6 +189,14 @@ class Store:
     def _absent(self, path: str, md5: str) -> bool:
         """Of this preset and the ledger: the rest may never have been fetched."""
         return path.startswith((f"{self.preset}/", "ledger/")) and not self.object(md5).is_file()
+
+
+def command(process: psutil.Process) -> str:
+    """What a process was started with; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def unpublished(store: Store) -> list[str]:

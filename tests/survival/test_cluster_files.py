@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -57,6 +59,16 @@ def test_manifests_are_valid(documents: list[dict[str, Any]]) -> None:
         assert spec["securityContext"]["runAsNonRoot"], name
         for container in spec["containers"]:
             assert container["securityContext"]["allowPrivilegeEscalation"] is False, name
+
+
+def test_all_that_pods_are_configured_by_is_there(documents: list[dict[str, Any]]) -> None:
+    names = {document["metadata"]["name"] for document in documents if document["kind"] == "ConfigMap"}
+    if not names:
+        pytest.skip("no kubectl, which makes them")
+    for name, spec in pods(documents):
+        told = json.dumps(spec)
+        asked = set(re.findall(r'"configMap(?:Ref)?": \{[^}]*"name": "([^"]+)"', told))
+        assert asked <= names, name
 
 
 def test_all_that_runs_orbitforge_sees_one_project_folder(documents: list[dict[str, Any]]) -> None:

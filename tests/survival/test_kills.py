@@ -17,7 +17,6 @@ import yaml
 from tests.survival import store as stores
 from tests.survival.kills import Blow, Tally
 from tests.survival.store import Store, lost
-from tests.survival.watched import Log
 
 CONTENT = b"views"
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -143,7 +142,6 @@ for number in range(9):
     with (tmp_path / "log").open("a") as log:
         log.write('{"at": 1.0, "mom')
     assert len(stores.reports(tmp_path / "log")) == 3
-    assert Log(tmp_path / "other", 0) is not None
 
 
 def test_the_tally_tells_what_went_wrong_and_what_it_cost():
