@@ -118,17 +118,20 @@ def run_chain(
     """Run what `plan(..., **choice)` names, group by group, and return what ran. `report` hears how many sources
     Dagster was told of.
 
-    Staleness is asked again before each group: what a new version did not change stays fresh. Raises StepError at
-    the first group in which a step failed, after its independent steps have run, and StoppedError where it was ended.
+    Staleness is asked again after each group that ran: what a new version did not change stays fresh. Raises StepError
+    at the first group in which a step failed, after its independent steps have run, and StoppedError where it was
+    ended.
     """
     observe_sources(instance, pipeline, report)
     done: list[Part] = []
+    states = status(pipeline)
     for group in groups(pipeline, job):
-        for part in plan(pipeline, status(pipeline), job=job, **choice):
-            if part.group == group:
-                _refuse_failed_checks(definitions, instance, pipeline, part)
-                _run(definitions, instance, part, job_name(group, pipeline), tags or {}, announce)
-                done.append(part)
+        part = next((part for part in plan(pipeline, states, job=job, **choice) if part.group == group), None)
+        if part:
+            _refuse_failed_checks(definitions, instance, pipeline, part)
+            _run(definitions, instance, part, job_name(group, pipeline), tags or {}, announce)
+            done.append(part)
+            states = status(pipeline)
     return done
 
 

@@ -17,6 +17,11 @@ from orchestration.errors import OrbitforgeError
 _SETTLED = 2_000_000_000  # ns: a file changed this recently may change again under the same time stamp
 
 
+def settled(changed: int) -> bool:
+    """Whether what changed then (in ns) would get another time stamp if it changed now."""
+    return time.time_ns() - changed > _SETTLED
+
+
 class FileMemo:
     """`memo(path, compute)` is `compute(path)`, computed once per inode, size and modification time.
 
@@ -38,7 +43,7 @@ class FileMemo:
         if known and known[0] == stamp:
             return known[1]
         value = compute(path)
-        if time.time_ns() - stat.st_mtime_ns > _SETTLED:
+        if settled(stat.st_mtime_ns):
             self._known[str(path)] = [stamp, value]
             self._dirty = True
         return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from orchestration.errors import OrbitforgeError
@@ -14,8 +15,18 @@ def root() -> Path:
     Raises OrbitforgeError when there is none.
     """
     if named := os.environ.get("ORBITFORGE_ROOT"):
-        return Path(named).resolve()
-    here = Path.cwd().resolve()
+        return _named(named, os.getcwd())  # noqa: PTH109  # asked for dozens of times a shard
+    return _above(os.getcwd())  # noqa: PTH109
+
+
+@lru_cache(maxsize=4)
+def _named(name: str, here: str) -> Path:
+    return Path(here, name).resolve()
+
+
+@lru_cache(maxsize=4)
+def _above(name: str) -> Path:
+    here = Path(name).resolve()
     for folder in (here, *here.parents):
         if (folder / "workspace.yaml").is_file():
             return folder

@@ -9,17 +9,19 @@ import os
 import sys
 import token
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from orchestration.errors import OrbitforgeError
-from orchestration.memo import FileMemo
+from orchestration.memo import FileMemo, settled
 
 FIRST_PARTY = frozenset({"stages", "models"})
 """Packages whose modules count wherever they are imported; `orchestration` counts only where a step names it."""
 
+Stamp = tuple[int, int, int] | None  # time of the last change in ns, size, inode; None where there is nothing
 Span = tuple[tuple[int, int], tuple[int, int]]  # (line, column) of first and past-the-end character, lines from 1
 
 
@@ -29,10 +31,32 @@ def code_modules(modules: Iterable[str]) -> dict[str, str]:
     Comments, docstrings and blank lines do not count. Reads files, imports nothing. Raises OrbitforgeError for a
     module that does not exist or does not parse.
     """
-    named = list(modules)
-    followed = FIRST_PARTY | {name.partition(".")[0] for name in named} - {"orchestration"}
+    named = tuple(modules)
+    homes = {top: _homes(top) for top in sorted(FIRST_PARTY | {name.partition(".")[0] for name in named})}
+    asked = (named, *homes.values())
+    known = _closures.get(asked)
+    if known is None or any(_stamp(path) != stamp for path, stamp in known[1].items()):  # asked a few times a shard
+        known = _closure(named, homes.keys() - {"orchestration"})
+        if settled(max((stamp[0] for stamp in known[1].values() if stamp), default=0)):
+            _closures[asked] = known
+    found = known[0]
+    for name, hash_ in found.items():
+        _seen.setdefault(name, hash_)
+    return {name: found[name] for name in sorted(found) if found[name] != _EMPTY}
+
+
+def _closure(named: Iterable[str], followed: Collection[str]) -> tuple[dict[str, str], dict[str, Stamp]]:
+    """The hashes of all modules, and the stamps of what they were found by: files, and the folders they lie in."""
     found: dict[str, str] = {}
-    file_of = cache(_file_of)  # a module is imported by many
+    stamps: dict[str, Stamp] = {}
+
+    def look(name: str) -> Path | None:
+        path, folders = _file_of(name)
+        for each in (*folders, *([str(path)] if path else [])):
+            stamps.setdefault(each, _stamp(each))
+        return path
+
+    file_of = cache(look)  # a module is imported by many
     queue = list(named)
     while queue:
         name = queue.pop()
@@ -48,9 +72,7 @@ def code_modules(modules: Iterable[str]) -> dict[str, str]:
                 parts = imported.split(".")
                 chain = (".".join(parts[:end]) for end in range(1, len(parts) + 1))
                 queue.extend(module for module in chain if module not in found and file_of(module))
-    for name, hash_ in found.items():
-        _seen.setdefault(name, hash_)
-    return {name: found[name] for name in sorted(found) if found[name] != _EMPTY}
+    return found, stamps
 
 
 def edited_while_running(modules: Iterable[str]) -> list[str]:
@@ -137,14 +159,32 @@ def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def _file_of(module: str) -> Path | None:
+def _file_of(module: str) -> tuple[Path | None, list[str]]:
+    """The file of a module, and the folders that change when another file becomes it."""
     top, *rest = module.split(".")
+    folders: list[str] = []
     for home in _homes(top):
-        path = os.path.join(home, *rest)  # noqa: PTH118  # asked for twice a shard of each of a hundred modules
+        path = os.path.join(home, *rest)  # noqa: PTH118
+        folders.append(_nearest(path))
         for file in (f"{path}/__init__.py", f"{path}.py")[: 1 + bool(rest)]:
             if os.path.isfile(file):  # noqa: PTH113
-                return Path(file)
-    return None
+                return Path(file), folders
+    return None, folders
+
+
+def _nearest(folder: str) -> str:
+    """The folder, or the one nearest above it that is there."""
+    while not os.path.isdir(folder):  # noqa: PTH112
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    return folder
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @cache
@@ -155,5 +195,6 @@ def _homes(top: str) -> tuple[Path, ...]:
 
 
 _files = FileMemo("code")
+_closures: dict[tuple[Any, ...], tuple[dict[str, str], dict[str, Stamp]]] = {}
 _seen: dict[str, str] = {}  # as this process first read them, which is before it imported them
 _EMPTY = hashlib.sha256(b"").hexdigest()[:16]

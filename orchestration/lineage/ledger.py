@@ -247,16 +247,21 @@ class Ledger:
 
     def look(self) -> None:
         """Take notice of files that are new since this process looked last. Raises as `read` does."""
-        known = {file.name for file in self.files() if file in _understood}
-        self._collect(lambda rows: pl.DataFrame(), besides=known)
+        known = _understood.get(self.folder, set())
+        if not known.issuperset(self.names()):
+            self._collect(lambda rows: pl.DataFrame(), besides=known)
 
-    def files(self, pattern: str = "*") -> list[Path]:
+    def files(self, prefix: str = "") -> list[Path]:
         """The Parquet files, sorted."""
-        return sorted(self.folder.glob(f"{pattern}.parquet")) if self.folder.is_dir() else []
+        return [self.folder / name for name in self.names() if name.startswith(prefix)]
 
     def names(self) -> tuple[str, ...]:
-        """The names of its files. They never change, so that equal names are equal rows."""
-        return tuple(file.name for file in self.files())
+        """The names of its files, sorted. The files never change, so that equal names are equal rows."""
+        try:
+            there = os.listdir(self.folder)  # noqa: PTH208  # asked for with every commit
+        except FileNotFoundError:
+            return ()
+        return tuple(sorted(name for name in there if name.endswith(".parquet")))
 
     def own(self) -> set[str]:
         """The names of the files that this process wrote, with rows of its own."""
@@ -265,7 +270,7 @@ class Ledger:
     def compact(self, *, everything: bool = False) -> None:
         """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
         with locked(paths.work() / "ledger.lock"):
-            files = self.files("*" if everything else "row-*")
+            files = self.files("" if everything else "row-")
             if len(files) < 2:
                 return
             _understand(files)
@@ -288,7 +293,7 @@ class Ledger:
                 temporary.replace(path)
             finally:
                 temporary.unlink(missing_ok=True)
-        _understood.add(path)  # it is our own
+        _understood.setdefault(self.folder, set()).add(path.name)  # it is our own
         _newest[self.folder] = max(_newest.get(self.folder, ""), *table["ended"])
         return path
 
@@ -322,7 +327,8 @@ def _whole(rows: pl.LazyFrame) -> pl.DataFrame:
 def _understand(files: list[Path]) -> None:
     """Refuse what a newer Orbitforge wrote, and note the time of the newest row."""
     for file in files:
-        if file in _understood:
+        known = _understood.setdefault(file.parent, set())
+        if file.name in known:
             continue
         unknown, ended = [f"column {name}" for name in pl.read_parquet_schema(file) if name not in SCHEMA], ""
         rows = pl.scan_parquet(file)
@@ -340,13 +346,13 @@ def _understand(files: list[Path]) -> None:
                 f"{file} was written by a newer Orbitforge ({', '.join(unknown)}); update Orbitforge, or go back to "
                 "the data.dvc of this version with `git checkout` and `dvc checkout data/ledger`"
             )
-        _understood.add(file)
+        known.add(file.name)
         _newest[file.parent] = max(_newest.get(file.parent, ""), ended)
 
 
 _newest: dict[Path, str] = {}  # folder of a ledger -> time of the newest row that this process has seen
 _written: dict[Path, set[str]] = {}  # folder of a ledger -> names of the files that this process wrote into it
-_understood: set[Path] = set()  # ledger files never change
+_understood: dict[Path, set[str]] = {}  # folder of a ledger -> names of the files that were looked at
 
 
 _OUT = r"^/|(^|/)\.\.(/|$)"

@@ -330,19 +330,24 @@ def _repo() -> Repo:
 
 
 def _config() -> configparser.RawConfigParser:
-    files = [paths.root() / ".dvc" / name for name in ("config", "config.local")]
+    files = _config_files(paths.root())
     return _parsed(tuple((file, stat.st_mtime_ns, stat.st_size) for file in files if (stat := _stat(file))))
 
 
 @lru_cache(maxsize=4)
-def _parsed(files: tuple[tuple[Path, int, int], ...]) -> configparser.RawConfigParser:
+def _config_files(root: Path) -> tuple[str, ...]:
+    return tuple(str(root / ".dvc" / name) for name in ("config", "config.local"))
+
+
+@lru_cache(maxsize=4)
+def _parsed(files: tuple[tuple[str, int, int], ...]) -> configparser.RawConfigParser:
     config = configparser.RawConfigParser()
     config.read([file for file, _, _ in files])
     return config
 
 
-def _stat(file: Path) -> os.stat_result | None:
+def _stat(file: Path | str) -> os.stat_result | None:
     try:
-        return file.stat()
+        return os.stat(file)  # noqa: PTH116
     except FileNotFoundError:
         return None

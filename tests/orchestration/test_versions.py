@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,48 @@ def test_the_version_moves_with_any_module_of_the_closure_and_no_other(package: 
     assert code_version(["pack.top"]) == version
     (package / "side.py").write_text("name = 22\n")
     assert code_version(["pack.top"]) != version
+
+
+def settle(folder: Path) -> None:
+    """As if nothing had changed for a minute: what was found is then kept."""
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (when := path.stat().st_mtime - 60, when))
+
+
+def test_what_was_found_is_found_again_while_nothing_changed(package: Path, monkeypatch: pytest.MonkeyPatch):
+    settle(package)
+    before = code_modules(["pack.top"])
+    monkeypatch.setattr(code, "_closure", lambda *_: pytest.fail("the files were read again"))
+    assert code_modules(["pack.top"]) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "moved"),
+    [
+        ("side.py", "name = 22\n", "pack.side"),
+        ("side/__init__.py", "name = 3\n", "pack.side"),  # a package comes before a module
+        ("side/name.py", "x = 1\n", "pack.side.name"),  # a name inside a module becomes a module, beside the package
+        ("deep/leaf/__init__.py", "", "pack.deep.leaf"),
+        ("deep/__init__.py", "y = 1\n", "pack.deep"),
+    ],
+)
+def test_a_file_that_comes_or_changes_is_seen(package: Path, file: str, text: str, moved: str):
+    (package / "side").mkdir()  # a folder alone is no package
+    settle(package)
+    before = code_modules(["pack.top"])
+    (package / file).parent.mkdir(exist_ok=True)
+    (package / file).write_text(text)
+    after = code_modules(["pack.top"])
+    code._closures.clear()
+    assert after == code_modules(["pack.top"])
+    assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} >= {moved}
+
+
+def test_a_file_that_went_is_missed(package: Path):
+    settle(package)
+    before = code_modules(["pack.top"])
+    (package / "deep" / "twig.py").unlink()
+    assert before.keys() - code_modules(["pack.top"]).keys() == {"pack.deep.twig", "stages.seeds"}
 
 
 def test_modules_that_cannot_be_read_are_named(package: Path):
