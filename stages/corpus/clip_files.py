@@ -17,6 +17,7 @@ from PIL import Image
 from models.camera import Camera
 from stages.documents import read_json
 from stages.pictures import open_picture
+from stages.poses import FARTHEST, off_orthonormal
 
 VIDEOS = (".mp4", ".webm", ".gif", ".mov", ".mkv", ".avi", ".m4v")
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi"
@@ -26,10 +27,6 @@ TRANSFORMS = "transforms.json"
 ORBIT, CLOCKWISE, GIVEN = "orbit", "orbit-clockwise", "transforms"
 CAMERAS = (ORBIT, CLOCKWISE, GIVEN)
 """What the column `camera` may say; it may also hold 16 numbers a frame, as JSON."""
-
-
-FARTHEST = 1e6
-"""From the origin, in world units, and of what cameras have in widths of their picture."""
 
 
 class ClipError(ValueError):
@@ -96,7 +93,7 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
     if not folder.is_dir():
         raise ClipError("missing: there is neither such a file nor such a folder")
     if given is not None:
-        paths = [_inside(folder, frame["file_path"]) for frame in given["frames"]]
+        paths = [_with_ending(below(folder, frame["file_path"])) for frame in given["frames"]]
         if absent := [path.name for path in paths if not path.is_file()]:
             raise ClipError(f"missing frames: {len(absent)} that {TRANSFORMS} names, first {absent[0]}")
     else:
@@ -111,7 +108,7 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
     frames = []
     for path in paths:
         try:
-            inside = _inside(folder, path.relative_to(folder).as_posix())
+            inside = below(folder, path.relative_to(folder).as_posix())
             frames.append(np.asarray(open_picture(inside).convert("RGBA")))
         except ClipError:
             raise
@@ -120,14 +117,19 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
     return frames
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A frame that transforms.json names; nerfstudio leaves out the ending of pictures now and then."""
-    with suppress(OSError, ValueError):  # names that no file can have
+def below(folder: Path, name: str) -> Path:
+    """What is called `name` there. Raises ClipError for what lies outside, and for names that no file can have."""
+    with suppress(OSError, ValueError):
         path = folder / name
-        if path.resolve().is_relative_to(folder.resolve()):
+        if name and path.resolve().is_relative_to(folder.resolve()):
             path.exists()
-            return path if path.suffix or not path.name else path.with_suffix(".png")
-    raise ClipError(f"refused: {name[:80]!r} lies outside the clip's folder, or no file can be called so")
+            return path
+    raise ClipError(f"refused: {name[:80]!r} lies outside the folder, or no file can be called so")
+
+
+def _with_ending(path: Path) -> Path:
+    """Nerfstudio leaves out the ending of pictures now and then."""
+    return path if path.suffix or not path.name else path.with_suffix(".png")
 
 
 def _transforms(path: Path) -> dict[str, Any]:
@@ -176,8 +178,7 @@ def _cameras(
 def _refuse_warped(pose: Float[torch.Tensor, "f 4 4"]) -> None:
     """Raises ClipError for poses that do not turn and move alone."""
     turn = pose[:, :3, :3].double()
-    off = (turn @ turn.transpose(1, 2) - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
-    right = (off < 1e-2) & (torch.linalg.det(turn) > 0) & (pose[:, :3, 3].abs().amax(1) < FARTHEST)
+    right = (off_orthonormal(turn) < 1e-2) & (torch.linalg.det(turn) > 0) & (pose[:, :3, 3].abs().amax(1) < FARTHEST)
     if not right.all():
         raise ClipError(f"unknown camera: the pose of frame {int((~right).nonzero()[0])} is no rotation and position")
 

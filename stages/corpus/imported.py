@@ -12,14 +12,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from stages.corpus.clip_files import CAMERAS, GIVEN, ORBIT, TRANSFORMS, VIDEOS, ClipError, ClipFormat, read_clip_file
+from stages.corpus.clip_files import (
+    CAMERAS,
+    GIVEN,
+    ORBIT,
+    TRANSFORMS,
+    VIDEOS,
+    ClipError,
+    ClipFormat,
+    below,
+    read_clip_file,
+)
 from stages.documents import read_json
 from stages.errors import InputError
 from stages.hashing import file_md5
@@ -179,7 +188,7 @@ def _taken(
     for name in ("creator", "licence"):
         if why := unfit(row[name]):
             raise ClipError(f"{why} in its {name}")
-    path = _below(folder, row["clip"])
+    path = below(folder, row["clip"])
     elevation, expected = _number(row, "elevation"), _number(row, "frames")
     if elevation is not None and abs(elevation) > 89:
         raise ClipError(f"unknown camera: elevation {elevation:g}; straight above and below, up has no direction")
@@ -206,15 +215,6 @@ def _taken(
     facts = {"licence": meta["licence"], "creator": row["creator"], SOURCE: meta["first_frame"]}
     file = {"file": f"{CLIPS}/{id_}.tar", "md5": file_md5(target)}
     return {"id": id_, "text": row["text"], "object": None, "seed": sample_seed(0, id_) % 2**32, **file, **facts}
-
-
-def _below(folder: Path, name: str) -> Path:
-    with suppress(OSError, ValueError):  # names that no file can have
-        path = folder / name
-        if name and path.resolve().is_relative_to(folder.resolve()):
-            path.exists()
-            return path
-    raise ClipError("refused: it lies outside the folder, or no file can be called so")
 
 
 def _number(row: dict[str, Any], name: str) -> float | None:

@@ -26,6 +26,7 @@ from models.triplane import box_limits
 from stages.documents import read_json
 from stages.errors import InputError
 from stages.pictures import open_picture
+from stages.poses import FARTHEST, off_orthonormal
 from stages.reconstruction.picture import Picture, object_mask, read_picture
 from stages.text import unfit
 
@@ -39,8 +40,6 @@ LENS, BENT = ("k1", "k2", "k3", "k4", "p1", "p2"), 0.05
 """Those coefficients, and how large one may be: at the edge of 60 degrees that moves a pixel by 1 % of the width."""
 UPRIGHT = 0.2
 """Least share of z in the mean of the cameras' own ups for the world to be z up."""
-FARTHEST = 1e6
-"""What numbers of a camera stay below."""
 SPREAD = 1.0
 """Half of what a camera sees in the plane of the object, in world units: radius / (2 x focal) of the rings."""
 
@@ -184,15 +183,12 @@ def _transforms(file: Path, paths: Sequence[Path], width: int, height: int) -> C
             pose = np.asarray(pose, dtype=np.float64)
             if pose.shape not in ((4, 4), (3, 4)) or not (np.abs(pose) < FARTHEST).all():
                 raise ValueError(f"transform_matrix of shape {pose.shape}, or not finite and below {FARTHEST:g}")
-            turn = pose[:3, :3]
-            lengths = np.linalg.norm(turn, axis=0)
-            if (
-                not np.allclose(turn.T @ turn, np.diag(lengths**2), atol=1e-2 * lengths.max() ** 2)
-                or np.linalg.det(turn) <= 0
-            ):
+            turn = torch.from_numpy(pose[:3, :3])
+            turn = turn / turn.norm(dim=0)  # the length of an axis does not matter
+            if not (off_orthonormal(turn) < 1e-2 and torch.linalg.det(turn) > 0):
                 raise ValueError("transform_matrix holds no rotation")
             whole = np.eye(4)
-            whole[:3, :3], whole[:3, 3] = turn / lengths, pose[:3, 3]
+            whole[:3, :3], whole[:3, 3] = turn, pose[:3, 3]
             poses.append(whole)
             _refuse_lens({**given, **frame})
             intrinsics.append(_intrinsics({**given, **frame}, *_as_stored(path, width, height)))

@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.documents import read_json
+from stages.poses import FARTHEST
 from stages.shards import Sample, decode_views
 from stages.text import spelled_out, unfit
 
 ORIGIN = ("caption", "object", "creator", "licence", "split")
 """What a clip's metadata says about where it comes from; copied into every table about it."""
-
-FARTHEST = 1e6
-"""What numbers of a camera stay below."""
 
 SYNTHETIC = "synthetic"
 """The split of generated clips; their prompts are of training objects."""

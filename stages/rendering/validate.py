@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from models.camera import Camera
+from stages.poses import off_orthonormal
 from stages.rendering.cameras import elevations
 from stages.shards import Sample
 
@@ -47,8 +48,7 @@ def validate(sample: Sample) -> Iterator[Problem]:
         yield Problem(sample.id, "cameras hold numbers that are not finite")
         return
     rotation = cameras.pose[:, :3, :3].double()
-    off = (rotation @ rotation.transpose(1, 2) - torch.eye(3, dtype=torch.float64)).abs().amax((1, 2))
-    off = torch.maximum(off, (torch.linalg.det(rotation) - 1).abs())
+    off = torch.maximum(off_orthonormal(rotation), (torch.linalg.det(rotation) - 1).abs())
     if (worst := int(off.argmax())) >= 0 and off[worst] > 1e-4:
         yield Problem(sample.id, f"the pose of view {worst} is no rotation (off by {off[worst]:.2g})")
         return

@@ -76,8 +76,8 @@ def shard(world, name: str, ids: list[str], quarantined: dict[str, str | None], 
     pl.DataFrame(rows, schema={"id": pl.String, "reason": pl.String}).write_parquet(folder / "quarantine.parquet")
 
 
-def verdict(check):
-    return check.op.compute_fn.decorated_fn()
+def verdict(check: dg.AssetChecksDefinition) -> dg.AssetCheckResult:
+    return check.op.compute_fn.decorated_fn()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_every_sample_is_there_or_quarantined(checked):

@@ -5,8 +5,7 @@ import os
 import re
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,18 +14,16 @@ import pytest
 from rich.console import Console
 
 from orchestration import artifacts, jobs, progress
-from orchestration.artifacts import materialise
 from orchestration.chain import Part, StepError, groups, plan, run_chain
 from orchestration.cli import progress as bars_module
 from orchestration.cli.progress import Bars
 from orchestration.cli.status import status_text
 from orchestration.errors import StoppedError
 from orchestration.lineage.staleness import AssetStatus, status
-from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
-from orchestration.steps import Step
 from orchestration.workspace import remove
-from tests.orchestration.world import World, make_of
+from tests.orchestration.world import World, definitions
+from tests.waiting import until
 
 GROUPS = {"views": "rendering", "manifest": "rendering", "model": "video", "clips": "video"}
 
@@ -37,28 +34,6 @@ def toy(world: World) -> World:
     steps = tuple(replace(step, group=GROUPS[step.name]) for step in world.pipeline.steps)
     world.pipeline = Pipeline(world.pipeline.preset, steps)
     return world
-
-
-def definitions(toy: World, *checks: dg.AssetChecksDefinition) -> dg.Definitions:
-    partitions = {
-        table: dg.DynamicPartitionsDefinition(name=partition_set(toy.pipeline.preset, table))
-        for table in ("objects", "prompts")
-    }
-
-    def asset(step: Step) -> dg.AssetsDefinition:
-        @dg.asset(
-            name=step.name,
-            group_name=step.group,
-            deps=list(step.reads),
-            partitions_def=partitions[step.shards] if step.shards else None,
-        )
-        def made(context) -> Iterator[dg.MaterializeResult]:
-            yield from materialise(context, step, make_of(step.name), pipeline=toy.pipeline)
-
-        return made
-
-    jobs = [dg.define_asset_job(name, dg.AssetSelection.groups(name)) for name in set(GROUPS.values())]
-    return dg.Definitions([asset(step) for step in toy.pipeline.steps], jobs=jobs, asset_checks=checks)
 
 
 def planned(toy: World, **choice) -> list[Part]:
@@ -82,13 +57,13 @@ def test_selection_and_staleness_narrow_the_plan(toy):
 
 
 def test_stale_takes_in_what_was_made_and_is_gone(toy):
-    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    run_chain(definitions(toy.pipeline), toy.instance, toy.pipeline)
     remove(toy.data / "toy" / "clips" / "001")
     assert planned(toy, only_stale=True) == [Part("video", ("clips",), ("001",))]
 
 
 def test_what_reads_a_shard_that_stale_leaves_alone_waits(toy):
-    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    run_chain(definitions(toy.pipeline), toy.instance, toy.pipeline)
     toy.objects({"ape": "000", "bee": "000", "cow": "001", "dog": "002"})
     assert planned(toy, only_stale=True) == []
 
@@ -98,7 +73,7 @@ def test_a_limit_holds_back_what_reads_the_rest(toy):
 
 
 def test_the_chain_runs_once_and_then_finds_nothing(toy):
-    code = definitions(toy)
+    code = definitions(toy.pipeline)
     seen = []
     assert run_chain(code, toy.instance, toy.pipeline, announce=lambda part, _: seen.append(part)) == WHOLE == seen
     assert set(toy.states().values()) == {"fresh"}
@@ -109,7 +84,7 @@ def test_the_chain_runs_once_and_then_finds_nothing(toy):
 
 
 def test_one_new_object_reaches_only_what_it_changes(toy):
-    code = definitions(toy)
+    code = definitions(toy.pipeline)
     run_chain(code, toy.instance, toy.pipeline)
     toy.calls()
     toy.objects({"ape": "000", "bee": "000", "cow": "001", "dog": "002"})
@@ -120,7 +95,7 @@ def test_one_new_object_reaches_only_what_it_changes(toy):
 
 def test_an_equal_result_stops_the_chain(toy):
     """The views are made anew and come out the same: nothing behind them runs."""
-    code = definitions(toy)
+    code = definitions(toy.pipeline)
     run_chain(code, toy.instance, toy.pipeline)
     toy.calls()
     toy.edit("toy.stage", "mesh.decode()", "mesh.decode('utf-8')")
@@ -131,18 +106,18 @@ def test_an_equal_result_stops_the_chain(toy):
 def test_a_failing_stage_stops_the_chain_and_is_named(toy, monkeypatch):
     monkeypatch.setenv("TOY_FAIL", "views:001")
     with pytest.raises(StepError, match=r"^views.*cannot make 001") as failure:
-        run_chain(definitions(toy), toy.instance, toy.pipeline)
+        run_chain(definitions(toy.pipeline), toy.instance, toy.pipeline)
     assert "\n" not in str(failure.value)
     assert not failure.value.trace  # a ValueError is about the input
     assert toy.calls() == ["views 000", "views 001", "views 001"]  # tried once more
     monkeypatch.delenv("TOY_FAIL")
-    run_chain(definitions(toy), toy.instance, toy.pipeline)
+    run_chain(definitions(toy.pipeline), toy.instance, toy.pipeline)
     assert toy.calls()[0] == "views 001"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_chain_that_is_stopped_says_so_and_goes_on(toy, monkeypatch, number):
-    code = definitions(toy)
+    code = definitions(toy.pipeline)
     with monkeypatch.context() as once:
         once.setattr(artifacts, "LISTENERS", [lambda *_: os.kill(os.getpid(), number)])
         with pytest.raises(StoppedError, match=r"^views was stopped"):
@@ -160,7 +135,7 @@ def test_a_blocking_check_holds_back_later_runs_too(toy, monkeypatch):
     def sound() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=False, description="two rows are missing")
 
-    code = definitions(toy, sound)
+    code = definitions(toy.pipeline, sound)
     monkeypatch.setenv("TOY_FAIL", "views:001")
     with pytest.raises(StepError, match="views"):  # the check stays planned
         run_chain(code, toy.instance, toy.pipeline)
@@ -196,9 +171,11 @@ def test_a_long_step_is_watched_from_everywhere(toy: World, monkeypatch: pytest.
         return [state.progress for state in seen if state.status == "running" and state.progress]
 
     def wait(shard: str, line: str, enough: Callable[[], bool]) -> None:
-        until = time.monotonic() + 50
-        while not (enough() and re.search(line, out.getvalue(), re.MULTILINE)) and time.monotonic() < until:
+        def seen_enough() -> bool:
             seen.append(toy.status()["views"])
+            return bool(enough() and re.search(line, out.getvalue(), re.MULTILINE))
+
+        until(seen_enough, 50, pause=0)
         (toy.root / f"go-{shard}").touch()
 
     def watch() -> None:
@@ -210,7 +187,7 @@ def test_a_long_step_is_watched_from_everywhere(toy: World, monkeypatch: pytest.
     watcher.start()
     with Bars(Console(file=out, width=200)) as bars:
         monkeypatch.setattr(artifacts, "LISTENERS", [bars.hear])
-        run_chain(definitions(toy), toy.instance, toy.pipeline, select=frozenset({"views"}))
+        run_chain(definitions(toy.pipeline), toy.instance, toy.pipeline, select=frozenset({"views"}))
     watcher.join()
     assert re.search(r"^views: 0 of 2 shards, no report for \d+ s", out.getvalue(), re.MULTILINE)
     assert re.search(r"^views: 1 of 2 shards, [\d.e-]+ steps/s, .* left", out.getvalue(), re.MULTILINE)

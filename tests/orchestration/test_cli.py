@@ -47,11 +47,11 @@ def project(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(app, list(arguments))
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
-def refused(*arguments: str) -> str:
+def refused(*arguments: object) -> str:
     """The one line with which a command refuses."""
     result = invoke(*arguments)
     assert isinstance(result.exception, SystemExit), result.exception

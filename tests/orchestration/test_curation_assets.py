@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
@@ -19,6 +18,7 @@ from stages.candidates.pool import Pool
 from stages.curation.curate import POOLS, QUARANTINE, VIEWS, chosen
 from stages.quality.manifest import ACCEPTED, REJECTED
 from stages.shards import write_shard
+from tests.orchestration.test_assets import verdict
 from tests.stages.pools import block_pools
 
 KEPT = np.arange(20) % 4 == 0
@@ -61,10 +61,6 @@ def views(pool: Pool, keep: np.ndarray) -> pl.DataFrame:
         for view, kept in enumerate(keep)
     ]
     return pl.DataFrame(rows, schema=VIEWS)
-
-
-def verdict(check: dg.AssetChecksDefinition) -> dg.AssetCheckResult:
-    return check.op.compute_fn.decorated_fn()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_every_candidate_is_accounted_for(home: Path) -> None:

@@ -28,6 +28,7 @@ from orchestration.versions import file_md5
 from stages.errors import InputError
 from stages.objects.sources import PROMPTS, read_table
 from tests.survival.clusters import Nodes, two_nodes
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,7 @@ def test_a_cluster_of_our_own_listens_on_loopback_and_ends_with_us(tmp_path: Pat
     environment |= {"ORBITFORGE_ROOT": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", ALONE, str(tmp_path / "pid")], env=environment, cwd=Path.cwd())
     try:
-        _wait(lambda: (tmp_path / "pid").exists(), 120)
+        assert until((tmp_path / "pid").exists, 120)
         ours = [psutil.Process(parent.pid), *psutil.Process(parent.pid).children(recursive=True)]
         listening = {c.laddr.ip for p in ours for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
         assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
@@ -256,16 +257,10 @@ def test_a_cluster_of_our_own_listens_on_loopback_and_ends_with_us(tmp_path: Pat
         parent.kill()
         parent.wait()
     idle = [p for p in ours if p.is_running() and p.name().endswith("Agent")]  # they end a minute later
-    _wait(lambda: not [p for p in ours if p not in idle and p.is_running() and p.status() != psutil.STATUS_ZOMBIE], 30)
+    others = [process for process in ours if process not in idle]
+    assert until(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in others))
     for process in idle:
         process.kill()
-
-
-def _wait(done: Any, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def test_an_absent_cluster_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):

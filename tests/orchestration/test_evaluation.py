@@ -21,7 +21,7 @@ from orchestration.resources.tracking import Tracking
 from orchestration.steps import Work
 from stages.rendering.manifest import write_manifest
 from stages.rendering.views import render_shard
-from tests.orchestration.test_cli import ROOT, invoke, the_line
+from tests.orchestration.test_cli import ROOT, invoke, refused
 from tests.orchestration.test_reconstruct_command import young_model
 
 SHAPES = {"box": (1.0, 0.6, 0.4), "beam": (1.0, 0.2, 0.2), "known": (1.0, 1.0, 1.0)}
@@ -181,12 +181,6 @@ def test_the_command_prints_writes_and_compares(project: Path, tmp_path: Path) -
     assert {"table.parquet", "means.parquet", "gallery.json"} < {path.name for path in output.iterdir()}
     assert not list(tmp_path.glob(".orbitforge-*"))
     assert "is there already" in refused("evaluate", "lrm_finetuned", "-o", str(output))
-
-
-def refused(*arguments: str) -> str:
-    result = invoke(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    return the_line(result.exit_code, result.stderr)
 
 
 def test_other_models_stand_in_the_table(project: Path, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from orchestration.cli.flexiview import posed
 from orchestration.presets.schema import load_preset
 from stages.candidates.pool import Pool
 from stages.reconstruction.splats import read_splats
-from tests.orchestration.test_cli import invoke
-from tests.orchestration.test_reconstruct_command import extras, refused
+from tests.orchestration.test_cli import invoke, refused
+from tests.orchestration.test_reconstruct_command import extras
 
 MODEL = {
     "encoder": {"image_size": 16, "table_size": 16, "patch": 4, "width": 12, "layers": 1, "heads": 2},

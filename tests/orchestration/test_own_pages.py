@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from orchestration.cli.loopback import listen
 from orchestration.own_pages import OwnPages
+from tests.waiting import free_port, until
 
 ROOT = Path(__file__).parents[2]
 FOREIGN = ("https://evil.example", "http://127.0.0.1:9", "http://evil.example", "null", "http://localhost", "")
@@ -116,8 +116,7 @@ def test_no_other_address_of_this_machine_is_bound() -> None:
     thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        assert until(lambda: server.started)
         assert not refuses("127.0.0.1", port)
         if not own_addresses():
             pytest.skip("this machine has no address but loopback")
@@ -130,9 +129,7 @@ def test_no_other_address_of_this_machine_is_bound() -> None:
 @pytest.fixture(scope="module")
 def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Dagster's web server as `orbitforge ui` starts it, without code locations; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     home = tmp_path_factory.mktemp("dagster")
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     (home / "workspace.yaml").write_text("load_from: []\n")
@@ -146,11 +143,8 @@ def dagster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(600):
-            if not refuses("127.0.0.1", port):
-                break
-            assert server.poll() is None
-            time.sleep(0.1)
+        assert until(lambda: not refuses("127.0.0.1", port) or server.poll() is not None, 60)
+        assert server.poll() is None
         yield port
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -18,7 +18,7 @@ from models.config import EncoderConfig, LRMConfig
 from models.lrm import LRM
 from orchestration.lineage.find import model_md5
 from stages.hashing import file_md5
-from tests.orchestration.test_cli import invoke, the_line
+from tests.orchestration.test_cli import invoke, refused
 
 QUICK = ["--grid", "12", "--texture", "32", "--preset", "quick.yaml"]
 
@@ -60,12 +60,6 @@ def home(project: Path) -> Path:
     picture.save("chair.png")
     picture.convert("CMYK").save("four.jpg")
     return project
-
-
-def refused(*arguments: str) -> str:
-    result = invoke(*arguments)
-    assert isinstance(result.exception, SystemExit), result.exception
-    return the_line(result.exit_code, result.stderr)
 
 
 def extras(path: Path) -> dict[str, Any]:

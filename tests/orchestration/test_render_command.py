@@ -9,17 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import trimesh
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from orchestration.cli import render as command
-from orchestration.cli.main import app
 from stages.objects.config import SourceConfig
 from stages.objects.sources import OBJECTS, PROMPTS, read_table
 from stages.shards import read_shard
-
-
-def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in arguments])
+from tests.orchestration.test_cli import invoke
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from orchestration.presets.schema import PresetError, load_preset
 from orchestration.resources.engines.config import EngineConfig
 from orchestration.resources.engines.tries import Report
 from orchestration.resources.shards import map_shards
+from tests.waiting import until
 
 
 class UnportableError(Exception):
@@ -90,10 +91,12 @@ def test_workers_die_with_their_parent(tmp_path: Path, how: signal.Signals):
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT.format(folder=str(tmp_path))], stderr=subprocess.DEVNULL, cwd=Path.cwd()
     )
-    children = _wait(lambda: [int(path.read_text() or 0) for path in tmp_path.iterdir()], lambda pids: len(pids) == 2)
+    assert until(lambda: len(list(tmp_path.iterdir())) == 2)
+    assert until(lambda: all(path.read_text() for path in tmp_path.iterdir()))
+    children = [int(path.read_text()) for path in tmp_path.iterdir()]
     parent.send_signal(how)
     parent.wait(10)
-    _wait(lambda: [pid for pid in children if psutil.pid_exists(pid)], lambda alive: not alive)
+    assert until(lambda: not any(map(psutil.pid_exists, children)))
 
 
 _PARENT = """
@@ -106,11 +109,3 @@ folder = Path({folder!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a script starts in the background
 list(map_shards(wait_for_ever, [folder / "a", folder / "b"], EngineConfig(workers=2)))
 """
-
-
-def _wait(get: Any, done: Any, seconds: float = 30) -> Any:
-    end = time.monotonic() + seconds
-    while not done(value := get()):
-        assert time.monotonic() < end, value
-        time.sleep(0.05)
-    return value

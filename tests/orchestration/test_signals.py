@@ -9,6 +9,7 @@ import pytest
 
 from orchestration import signals
 from orchestration.signals import insisting, terminated_like_interrupted
+from tests.waiting import until
 
 
 def test_sigterm_is_a_keyboard_interrupt_and_then_as_before():
@@ -31,9 +32,7 @@ def test_a_signal_that_is_lost_is_sent_again_until_the_block_is_left(monkeypatch
     try:
         with insisting():
             os.kill(os.getpid(), signal.SIGTERM)
-            until = time.monotonic() + 20
-            while len(heard) < 3 and time.monotonic() < until:
-                time.sleep(0.05)
+            until(lambda: len(heard) >= 3)
         count = len(heard)
         time.sleep(0.4)
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,10 +21,11 @@ import pytest
 from orchestration.artifacts import materialise
 from orchestration.lineage import code
 from orchestration.lineage.staleness import AssetStatus, status
+from orchestration.observe import partition_set
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
 from orchestration.resources.runs import run_tags
-from orchestration.steps import Make, Step
+from orchestration.steps import Make, Source, Step
 
 STAGE = '''
 """A stage of the toy pipeline."""
@@ -225,6 +227,43 @@ def make_of(name: str) -> Make:
     from toy import makes  # pyright: ignore[reportMissingImports]
 
     return getattr(makes, name)
+
+
+def definitions(pipeline: Pipeline, *checks: dg.AssetChecksDefinition) -> dg.Definitions:
+    """The toys as assets and jobs, as the real ones are declared."""
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    partitions = {
+        table: dg.DynamicPartitionsDefinition(name=partition_set(pipeline.preset, table))
+        for table in ("objects", "prompts")
+    }
+
+    def asset(step: Step) -> dg.AssetsDefinition:
+        @dg.asset(
+            name=step.name,
+            group_name=step.group,
+            deps=list(step.reads),
+            partitions_def=partitions[step.shards] if step.shards else None,
+            backfill_policy=dg.BackfillPolicy.single_run() if step.shards else None,
+        )
+        def made(context) -> Iterator[Any]:
+            yield from materialise(context, step, make_of(step.name), pipeline=pipeline)
+
+        return made
+
+    def source(found: Source) -> dg.AssetSpec:
+        return dg.AssetSpec(found.name, partitions_def=partitions[found.table] if found.table else None)
+
+    alone = dg.in_process_executor
+    jobs = [
+        dg.define_asset_job(group, selection=dg.AssetSelection.groups(group), executor_def=alone)
+        for group in dict.fromkeys(step.group for step in pipeline.steps)
+    ]
+    return dg.Definitions(
+        assets=[*map(asset, pipeline.steps), *map(source, pipeline.sources)],
+        jobs=jobs,
+        asset_checks=checks,
+        executor=alone,
+    )
 
 
 def forget_toys() -> None:

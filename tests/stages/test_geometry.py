@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.camera import Camera
-from models.config import EncoderConfig
-from models.encoder import Encoder
 from models.perceptual import TokenDistance
 from models.triplane import Triplane
 from stages.evaluation.geometry import chamfer, f_score, geometry, held_out_surfaces, surface
@@ -25,6 +23,7 @@ from stages.evaluation.held_out import figures
 from stages.reconstruction.config import MeshConfig, ProtocolConfig
 from stages.reconstruction.data import Orbits
 from stages.rendering.config import RenderingConfig
+from tests.models.test_perceptual import encoder
 from tests.stages.fields import balls, field
 from tests.stages.test_evaluation import squares, truth_of
 
@@ -97,11 +96,6 @@ def test_true_surfaces_are_placed_as_they_are_rendered(tmp_path: Path) -> None:
     again = held_out_surfaces(objects, tmp_path, config, ("a-0-0",))
     np.testing.assert_array_equal(surfaces["a"], again["a"])
     assert np.abs(surfaces["a"]).max() <= config.fit + 1e-6
-
-
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    return Encoder(EncoderConfig(image_size=16, table_size=16, patch=4, width=12, layers=2, heads=2))  # pyright: ignore
 
 
 def test_figures_hold_the_distance_or_null() -> None:

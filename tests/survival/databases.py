@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.waiting import free_port
 
 USER = "orbitforge"
 
@@ -27,8 +28,7 @@ def postgres(folder: Path) -> Iterator[str]:
     """
     bin = binaries()
     assert bin
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     def call(*command: str) -> None:
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.survival.toys import START
+from tests.waiting import free_port, until
 
 FINE, BROKEN, HTML, NONSENSE, LIST, STALLED = "fine", "broken", "html", "nonsense", "list", "stalled"
 MOODS = (BROKEN, HTML, NONSENSE, LIST, STALLED)
@@ -37,25 +37,23 @@ class Server:
 def server(folder: Path) -> Iterator[Server]:
     """MLflow's own application, in a process of its own, with its data in `folder`."""
     folder.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     mood = folder / "mood"
     mood.write_text(FINE)
     process = START.Process(target=_serve, args=(folder, port), daemon=True)
     process.start()
     try:
-        until = time.monotonic() + 120
-        while time.monotonic() < until:
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                break
-            time.sleep(0.1)
-        else:
-            raise RuntimeError("MLflow did not come up in two minutes")
+        assert until(lambda: _is_up(port), 120), "MLflow did not come up in two minutes"
         yield Server(f"http://127.0.0.1:{port}", mood)
     finally:
         process.kill()
         process.join()
+
+
+def _is_up(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+        return True
+    return False
 
 
 def _serve(folder: Path, port: int) -> None:

@@ -24,7 +24,8 @@ import psutil
 import yaml
 from safetensors.numpy import load_file
 
-from tests.survival.spread import COMMANDS, environment, make, project
+from tests.survival.spread import COMMANDS, PRESET, make, project
+from tests.survival.store import Store
 
 TRAININGS: Mapping[str, tuple[str, ...]] = {
     "flexrm": ("flexrm.volume", "flexrm.gaussians"),
@@ -48,7 +49,7 @@ class Ended(NamedTuple):
 
 
 def preset(root: Path, training: str, changes: Mapping[str, Any]) -> str:
-    values = yaml.safe_load((root / "spread.yaml").read_text()) | {"name": "spread"}
+    values = yaml.safe_load((root / PRESET).read_text()) | {"name": "spread"}
     for place in TRAININGS[training]:
         section = values
         for name in place.split("."):
@@ -62,7 +63,7 @@ def train(root: Path, training: str, changes: Mapping[str, Any], kill: int | Non
     """Run one training; with `kill` its rank of that number is killed after the first resume state."""
     part = "flexiview" if training in ("flexrm", "multiview_model") else "chain"
     command = [sys.executable, "-m", "orchestration.cli.main", *COMMANDS[part], "--select", training]
-    told = environment(root, ORBITFORGE_PRESET=preset(root, training, changes))
+    told = Store(root, preset(root, training, changes)).environment()
     began = time.monotonic()
     output = root / f"{training}.txt"  # a pipe that nobody empties would fill
     with output.open("w") as errors:
@@ -130,9 +131,9 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        done = arguments.beside or project(folder / "done")
+        done = arguments.beside or folder / "done"
         if not arguments.beside:
-            make(done, ["chain", *({"flexrm", "multiview_model"} & set(chosen) and ["flexiview"])])
+            make(project(done), ["chain", *({"flexrm", "multiview_model"} & set(chosen) and ["flexiview"])])
         roots = {name: folder / name for name in ("one", "two", "killed")}
         for root in roots.values():
             shutil.copytree(done, root, symlinks=True, copy_function=shutil.copy2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from typing import Any
 import psutil
 
 from tests.survival.store import PATIENCE, Store, command
+from tests.waiting import free_port, until
 
 _LAUNCH = """
 mutation($job: String!) { launchRun(executionParams: {selector: {jobName: $job,
@@ -28,7 +28,7 @@ _ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 class Served:
     def __init__(self, store: Store, output: Path) -> None:
         self.store, self.output = store, output
-        self.port, self.other = _free_port(), _free_port()
+        self.port, self.other = free_port(), free_port()
 
     def __enter__(self) -> Served:
         ports = ["--port", str(self.port), "--mlflow-port", str(self.other)]
@@ -76,12 +76,7 @@ class Served:
         """Of a run that was begun; while it waits in the queue its time does not pass."""
         while self.status(run) in ("QUEUED", "NOT_STARTED", "STARTING"):
             time.sleep(0.2)
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if self._has_ended(run):
-                return True
-            time.sleep(min(0.2, max(0.0, until - time.monotonic())))
-        return False
+        return until(lambda: self._has_ended(run), seconds, pause=0.2)
 
     def _has_ended(self, run: str) -> bool:
         if (status := self.status(run)) == "FAILURE":
@@ -90,10 +85,8 @@ class Served:
 
     def left(self) -> list[str]:
         """Processes of runs that live on."""
-        until = time.monotonic() + PATIENCE
-        while (left := self._runs()) and time.monotonic() < until:
-            time.sleep(0.1)
-        return [f"lives on: {process.pid} {command(process)[:200]}" for process in left]
+        until(lambda: not self._runs(), PATIENCE)
+        return [f"lives on: {process.pid} {command(process)[:200]}" for process in self._runs()]
 
     def _runs(self) -> list[psutil.Process]:
         return [p for p in self.store.processes() if p.pid not in self.servers and "execute_run" in command(p)]
@@ -108,9 +101,3 @@ class Served:
         if told.get("errors"):
             raise RuntimeError(told["errors"])
         return told["data"]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import re
 import subprocess
@@ -25,8 +24,9 @@ from typing import Any
 import yaml
 
 from tests.survival.clusters import Nodes, two_nodes
+from tests.survival.store import CHECKOUT, Store
 
-HERE = Path(__file__).resolve().parents[2]
+PRESET = "spread.yaml"
 COMMANDS = {"chain": ["run"], "flexiview": ["flexiview"], "study": ["scaling"]}
 SHARDS = {"object_shards": 4, "prompt_shards": 4, "prompts_per_shard": 3}
 SPREAD = ("rendered_views", "synthetic_corpus", "quality_labels", "ring_views", "candidate_views", "curated_views")
@@ -53,52 +53,42 @@ print(json.dumps([[entry.timestamp, entry.user_message] for entry in logs]))
 _SHARD, _NODE = re.compile(r"^(\w+)\[([^\]]+)\]: (.*)$", re.DOTALL), re.compile(r"on .*, Ray node (\w+)")
 
 
-def project(folder: Path, shards: dict[str, int] | None = None) -> Path:
+def project(folder: Path, shards: dict[str, int] | None = None) -> Store:
     """A fresh clone with a nano preset of more shards, called spread.yaml."""
-    subprocess.run(["git", "clone", "-q", str(HERE), str(folder)], check=True)
-    preset = yaml.safe_load((HERE / "orchestration/presets/nano.yaml").read_text())
+    store = Store.clone(folder, PRESET)
+    preset = yaml.safe_load((CHECKOUT / "orchestration/presets/nano.yaml").read_text())
     preset["source"] |= shards or SHARDS
-    (folder / "spread.yaml").write_text(yaml.safe_dump(preset))
-    return folder
+    (folder / PRESET).write_text(yaml.safe_dump(preset))
+    return store
 
 
-def environment(root: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORBITFORGE_", "DAGSTER_"))}
-    return kept | {"ORBITFORGE_PRESET": "spread.yaml", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)} | more
-
-
-def orbitforge(root: Path, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "orchestration.cli.main", *arguments]
-    return subprocess.Popen(command, cwd=root, env=environment(root, **more), stdout=sys.stderr)
-
-
-def asked(root: Path, code: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env=environment(root), capture_output=True, check=True
-    )
+def asked(store: Store, code: str) -> Any:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=store.root, env=store.environment(), capture_output=True, check=True)
     return json.loads(done.stdout)
 
 
-def make(root: Path, parts: Sequence[str], **more: str) -> float:
+def make(store: Store, parts: Sequence[str], **more: str) -> float:
     began = time.monotonic()
     for part in parts:
-        if code := orbitforge(root, *COMMANDS[part], **more).wait():
-            raise SystemExit(f"{part} in {root} ended with {code}")
+        command = [sys.executable, "-m", "orchestration.cli.main", *COMMANDS[part]]
+        if code := subprocess.call(command, cwd=store.root, env=store.environment(more), stdout=sys.stderr):
+            raise SystemExit(f"{part} in {store.root} ended with {code}")
     return time.monotonic() - began
 
 
-def make_and_kill(root: Path, parts: Sequence[str], nodes: Nodes, assets: Sequence[str]) -> tuple[float, list[str]]:
+def make_and_kill(store: Store, parts: Sequence[str], nodes: Nodes, assets: Sequence[str]) -> tuple[float, list[str]]:
     """make() over the nodes, of which the second is killed once while each of `assets` is made, and another one comes.
 
     Returns the seconds, and the assets in whose making a node was killed.
     """
     left, killed = list(assets), list[str]()
     with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread alone
-        making = pool.submit(make, root, parts, ORBITFORGE_ENGINE="ray", RAY_ADDRESS=nodes.address)
+        making = pool.submit(make, store, parts, ORBITFORGE_ENGINE="ray", RAY_ADDRESS=nodes.address)
         while not making.done():
             time.sleep(0.2)
             # the scratch folder of a shard, with its inputs linked, stands while it is made
-            busy = (name for name in left if len(list((root / ".work" / name).glob("*/*/output"))) > 1)
+            busy = (name for name in left if len(list((store.root / ".work" / name).glob("*/*/output"))) > 1)
             if asset := next(busy, None):
                 time.sleep(random.uniform(0, 3))
                 nodes.kill_second()
@@ -136,7 +126,7 @@ def main() -> int:
     parts = arguments.select.split(",")
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        alone = arguments.beside or project(folder / "alone")
+        alone = Store(arguments.beside, PRESET) if arguments.beside else project(folder / "alone")
         spread = project(folder / "spread")
         local = None if arguments.beside else make(alone, parts)
         with two_nodes() as nodes:

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,6 +22,8 @@ from typing import Any
 import polars as pl
 import psutil
 import yaml
+
+from tests.waiting import until
 
 CHECKOUT = Path(__file__).parents[2]
 MARK = "ORBITFORGE_SURVIVAL_MARK"
@@ -52,9 +53,10 @@ class Store:
         return Store(root, self.preset)
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        ours = {"ORBITFORGE_ROOT", "ORBITFORGE_PRESET", "ORBITFORGE_WORKERS", "PYTHONPATH", "DAGSTER_HOME"}
+        """Ours, without what is said to Orbitforge and Dagster in it."""
+        ours = ("ORBITFORGE_", "DAGSTER_")
         return {
-            **{name: value for name, value in os.environ.items() if name not in ours},
+            **{name: value for name, value in os.environ.items() if not name.startswith(ours)},
             "ORBITFORGE_PRESET": self.preset,
             "PYTHONPATH": str(self.root),
             "OMP_NUM_THREADS": "1",
@@ -136,9 +138,8 @@ class Store:
         return [*self._alive(), *self._locked(), *self._torn_objects(), *self._half_written(), *self._torn_pointer()]
 
     def _alive(self) -> list[str]:
-        until = time.monotonic() + PATIENCE
-        while (left := self.processes()) and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: not self.processes(), PATIENCE)
+        left = self.processes()
         told = [f"lives on: {process.pid} {command(process)[:200]}" for process in left]
         for process in left:
             with suppress(psutil.NoSuchProcess):

@@ -17,6 +17,7 @@ import pytest
 from orchestration.locks import holder
 from tests.orchestration.world import build
 from tests.survival.clusters import Nodes, two_nodes
+from tests.waiting import until
 
 REASONS = {
     "other code": "the code of toy.stage was edited meanwhile",
@@ -127,18 +128,11 @@ def driver(nodes: Nodes, folder: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", DRIVER, "beats", str(folder)]
     ours = subprocess.Popen(command, env=told, stderr=subprocess.PIPE, text=True)
     try:
-        until(lambda: len(list(folder.glob("?"))) == 2, 90)
+        assert until(lambda: len(list(folder.glob("?"))) == 2, 90)
         yield ours
     finally:
         ours.kill()
         ours.communicate()
-
-
-def until(done: Any, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def still(folder: Path) -> bool:
@@ -153,7 +147,8 @@ def test_nothing_is_written_after_the_main_process_is_killed(nodes: Nodes, tmp_p
         ours.kill()
         ours.wait()
         locks = list((tmp_path / "project").glob("?.lock"))
-        until(lambda: len(locks) == 2 and not any(map(holder, locks)), 60)
+        assert len(locks) == 2
+        assert until(lambda: not any(map(holder, locks)), 60)
         assert still(tmp_path / "project")
 
 

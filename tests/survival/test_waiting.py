@@ -18,6 +18,7 @@ from orchestration.resources import store
 from orchestration.workspace import Scratch
 from tests.orchestration.world import World
 from tests.survival.toys import START
+from tests.waiting import until
 
 
 def _hold(path: Path, held: Path) -> None:
@@ -34,8 +35,7 @@ def held_by_another(path: Path, *, stopped: bool = False) -> Iterator[int]:
     process.start()
     assert process.pid
     try:
-        while not sign.exists():
-            time.sleep(0.01)
+        assert until(sign.exists, 120, pause=0.01)
         if stopped:
             os.kill(process.pid, signal.SIGSTOP)
             time.sleep(0.05)

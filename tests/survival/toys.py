@@ -10,23 +10,19 @@ import multiprocessing
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import dagster as dg
 import polars as pl
 import pytest
 
 from orchestration.lineage.ledger import MADE, Ledger
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
-from orchestration.steps import Source, Step
-from tests.orchestration.world import CLIPS, MANIFEST, MODEL, VIEWS, World, build, make_of
+from tests.orchestration.world import CLIPS, MANIFEST, MODEL, VIEWS, World, build, definitions
 
 START = multiprocessing.get_context("forkserver")
 START.set_forkserver_preload(["tests.survival.preloaded"])
@@ -166,43 +162,3 @@ def _command(arguments: tuple[str, ...]) -> None:
     run.fetch_sample = lambda console: None
     sys.modules["orchestration.definitions"] = SimpleNamespace(defs=definitions(toys))  # pyright: ignore
     app(list(arguments))
-
-
-def definitions(toys: Pipeline) -> dg.Definitions:
-    """The toys as assets and jobs, as the real ones are declared."""
-    from orchestration.artifacts import materialise
-    from orchestration.observe import partition_set
-
-    warnings.filterwarnings("ignore", category=dg.BetaWarning)
-    partitions = {
-        table: dg.DynamicPartitionsDefinition(name=partition_set(toys.preset, table))
-        for table in ("objects", "prompts")
-    }
-
-    def asset(step: Step) -> dg.AssetsDefinition:
-        @dg.asset(
-            name=step.name,
-            group_name=step.group,
-            deps=list(step.reads),
-            partitions_def=partitions[step.shards] if step.shards else None,
-            backfill_policy=dg.BackfillPolicy.single_run() if step.shards else None,
-        )
-        def made(context) -> Iterator[Any]:
-            yield from materialise(context, step, make_of(step.name), pipeline=toys)
-
-        return made
-
-    def source(found: Source) -> dg.AssetSpec:
-        return dg.AssetSpec(found.name, partitions_def=partitions[found.table] if found.table else None)
-
-    jobs = [
-        dg.define_asset_job(
-            step.group, selection=dg.AssetSelection.groups(step.group), executor_def=dg.in_process_executor
-        )
-        for step in toys.steps
-    ]
-    return dg.Definitions(
-        assets=[*map(asset, toys.steps), *(source(found) for found in toys.sources)],
-        jobs=jobs,
-        executor=dg.in_process_executor,
-    )
