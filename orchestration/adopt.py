@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestration import paths
-from orchestration.artifacts import row_of
+from orchestration.artifacts import Common, row_of
 from orchestration.errors import OrbitforgeError, plain_errors
 from orchestration.lineage.current import Current
+from orchestration.lineage.idle import working
 from orchestration.lineage.ledger import Ledger, Row, now
 from orchestration.pipeline import Pipeline
 from orchestration.publish import Publisher
 from orchestration.steps import Step
 from orchestration.tasks import Done, plan
-from orchestration.versions import git_state
-from orchestration.workspace import Scratch, place, remove, store
+from orchestration.workspace import Scratch, changing_data, place, remove, store
 
 
 def adopt(
@@ -33,19 +33,21 @@ def adopt(
     if not folder.is_dir():
         raise OrbitforgeError(f"{folder} is no folder; name the one that holds the files of {step.name}")
     current = Current(pipeline)
-    task = plan(current, current.wanted(step), _never)
-    current.write_seen()
-    aside = Scratch.of(step.name, None, f"adopt-{task.key}").fresh("output")
-    try:
-        with plain_errors(f"copying {folder}"):
-            shutil.copytree(folder, aside, dirs_exist_ok=True)
-        done = Done(store(aside), now(), seconds, {})
-    finally:
-        remove(aside.parent)
-    row = replace(row_of(task, done, None, git_state()), service="adopted", reference=reason, by=by)
-    with Publisher() as publisher:
-        Ledger().append(row)
-        place(paths.data() / row.folder, row.files)
+    with working(), Publisher() as publisher:
+        task = plan(current, current.wanted(step), _never)
+        current.write_seen()
+        aside = Scratch.of(step.name, None, f"adopt-{task.key}").fresh("output")
+        try:
+            with plain_errors(f"copying {folder}"):
+                shutil.copytree(folder, aside, dirs_exist_ok=True)
+            done = Done(store(aside), now(), seconds, {})
+        finally:
+            remove(aside.parent)
+        made = row_of(task, done, None, Common.of(step, pipeline.preset))
+        row = replace(made, service="adopted", reference=reason, by=by)
+        with changing_data():
+            Ledger().append(row)
+            place(paths.data() / row.folder, row.files)
         publisher.add(row)
     return row
 

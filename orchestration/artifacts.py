@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,8 @@ def materialise(
     if PID not in context.run_tags:
         context.instance.add_run_tags(context.run_id, run_tags())
     meanwhile = Meanwhile()  # before what is there is read
-    current, git, recorded = Current(pipeline), git_state(), store.recorded()
+    common = Common.of(step, pipeline.preset)
+    current, recorded = Current(pipeline), store.recorded()
     pointers = publish.pointers(context.instance, pipeline, step)
     tasks: list[Task] = []
     fresh: list[Row] = []
@@ -112,7 +114,7 @@ def materialise(
                 with suppress(OrbitforgeError):  # a full disk takes not even this
                     task.scratch.write("failed", {"error": _words(done), "run": context.run_id, "at": utc()})
                 continue
-            row, ours = _commit(task, done, context.run_id, git, meanwhile)
+            row, ours = _commit(task, done, context.run_id, common, meanwhile)
             publisher.add(row)
             if ours:
                 links = _told(context, pipeline, row, tracking) if tracking else None
@@ -162,14 +164,16 @@ def _put_back(
     if row is None or missing(row.files):
         return None
     newest = current.row(row.asset, row.shard)
-    with changing_data():
-        if newest and newest.id != row.id:
-            Ledger().append(recalled(row))
-        if not in_place(folder := paths.data() / row.folder, row.files):
-            place(folder, row.files)
-            publisher.add(row)
-        elif any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
-            publisher.add(row)
+    comes_back = newest is not None and newest.id != row.id
+    lies = in_place(folder := paths.data() / row.folder, row.files)
+    if comes_back or not lies:
+        with changing_data():
+            if comes_back:
+                Ledger().append(recalled(row))
+            if not lies:
+                place(folder, row.files)
+    if not lies or any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
+        publisher.add(row)
     return row
 
 
@@ -222,7 +226,20 @@ def engine_of(step: Step, engine: EngineConfig) -> EngineConfig:
         ) from None
 
 
-def _commit(task: Task, done: Done, run_id: str, git: GitState, meanwhile: Meanwhile) -> tuple[Row, bool]:
+@dataclass(frozen=True)
+class Common:
+    """What the rows of a run share: how the repository, the code and the config of the step stood when it began."""
+
+    git: GitState
+    code_modules: dict[str, str]
+    config: dict[str, Any]
+
+    @classmethod
+    def of(cls, step: Step, preset: Preset) -> Common:
+        return cls(git_state(), code_modules(step.code), config_of(preset, step.config))
+
+
+def _commit(task: Task, done: Done, run_id: str, common: Common, meanwhile: Meanwhile) -> tuple[Row, bool]:
     """Write the ledger row, which is the commit; all that follows can be repeated, and `reconcile()` does.
 
     The row comes before the files appear in `data/`: they are safe in the cache, so a kill in between leaves something
@@ -231,7 +248,7 @@ def _commit(task: Task, done: Done, run_id: str, git: GitState, meanwhile: Meanw
     """
     with task.scratch.held(f"{task.preset.name} {this_process()}"), changing_data():
         theirs = meanwhile.row(task.folder, task.key)
-        row = theirs or row_of(task, done, run_id, git)
+        row = theirs or row_of(task, done, run_id, common)
         if theirs is None:
             Ledger().append(row)
         place(paths.data() / row.folder, row.files)
@@ -249,8 +266,8 @@ def _told(
         return None
 
 
-def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:
-    """All that is known about what was made, now; `git` is how the repository stood when the run began."""
+def row_of(task: Task, done: Done, run_id: str | None, common: Common) -> Row:
+    """All that is known about what was made, now."""
     return Row(
         kind=MADE,
         preset=task.preset.name,
@@ -262,13 +279,13 @@ def row_of(task: Task, done: Done, run_id: str | None, git: GitState) -> Row:
         files=done.files,
         inputs=task.inputs,
         code=task.code,
-        code_modules=code_modules(task.step.code),
+        code_modules=common.code_modules,
         config_hash=task.config_hash,
-        config=config_of(task.preset, task.step.config),
+        config=common.config,
         seed=task.seed,
         environment=done.environment,
-        git_commit=git.commit,
-        git_diff=git.diff,
+        git_commit=common.git.commit,
+        git_diff=common.git.diff,
         dagster_run=run_id,
         mlflow_run=done.mlflow_run,
         host=done.host,

@@ -32,7 +32,10 @@ NO_RETRY = {"dagster/max_retries": "0"}
 """A daemon cannot start again what lives in a process of its own; the next `orbitforge run` goes on from there."""
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 ERROR = dg.AssetCheckSeverity.ERROR
-PLAIN = {"OrbitforgeError", "MachineError", "PresetError", "InputError", "SourceError", "DagsterAssetCheckFailedError"}
+PLAIN = {
+    *("OrbitforgeError", "MachineError", "PresetError", "TrackingError", "InputError", "SourceError"),
+    "DagsterAssetCheckFailedError",
+}
 EXPECTED = PLAIN | {"ValueError", "OSError", "FloatingPointError"}
 """What a stage raises about its input or its numbers; anything else is our own mistake and shown with its traceback."""
 
@@ -124,14 +127,15 @@ def run_chain(
     """
     observe_sources(instance, pipeline, report)
     done: list[Part] = []
-    states = status(pipeline)
+    states: list[AssetStatus] | None = None
     for group in groups(pipeline, job):
+        states = states or status(pipeline)
         part = next((part for part in plan(pipeline, states, job=job, **choice) if part.group == group), None)
         if part:
             _refuse_failed_checks(definitions, instance, pipeline, part)
             _run(definitions, instance, part, job_name(group, pipeline), tags or {}, announce)
             done.append(part)
-            states = status(pipeline)
+            states = None
     return done
 
 

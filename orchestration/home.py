@@ -37,7 +37,7 @@ def prepare_home() -> Path:
     silent = [f"{name}={value}" for name, value in SILENT.items() if name not in map(_name, lines)]
     after = "\n".join([f"DAGSTER_HOME={home}", *lines, *silent]) + "\n"
     if after != before:
-        file.write_text(after)
+        _write(file, after)
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 
@@ -52,9 +52,14 @@ def _configure(file: Path) -> None:
             f"{VARIABLE}={named} cannot be read ({error.strerror}); name a file, or unset it"
         ) from None
     if not file.exists() or (named and file.read_text() != text):
-        aside = file.with_name(f"{file.name}.{uuid4().hex}")  # other processes read the file
-        aside.write_text(text)
-        aside.replace(file)
+        _write(file, text)
+
+
+def _write(file: Path, text: str) -> None:
+    """Whole or not at all: other processes read the file, and `.env` may hold lines of its owner."""
+    aside = file.with_name(f"{file.name}.{uuid4().hex}.tmp")
+    aside.write_text(text)
+    aside.replace(file)
 
 
 def _name(line: str) -> str:

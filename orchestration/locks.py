@@ -40,8 +40,9 @@ def locked(
     patience = _number(HOURS, 48) * 3600 if waiting else _number(SECONDS, 600)
     descriptor = _acquire(path, waiting, patience, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
-        os.truncate(descriptor, 0)
-        os.pwrite(descriptor, (this_process() if note is None else note).encode(), 0)
+        words = (this_process() if note is None else note).encode()
+        os.pwrite(descriptor, words, 0)
+        os.truncate(descriptor, len(words))  # emptied first, ext4 would write it to the disk when it is closed
         yield
     finally:
         os.close(descriptor)

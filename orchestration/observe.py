@@ -6,10 +6,8 @@ import dagster as dg
 
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
-from orchestration.steps import Report, Source
+from orchestration.steps import DATA_VERSION_TAG, Report, Source
 from orchestration.telling import tell, telling
-
-DATA_VERSION = "dagster/data_version"
 
 
 def partition_set(preset: Preset, table: str) -> str:
@@ -50,7 +48,7 @@ def new_versions(instance: dg.DagsterInstance, pipeline: Pipeline) -> list[dg.As
 
 
 def observation(source: Source, shard: str | None, version: str) -> dg.AssetObservation:
-    return dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION: version})
+    return dg.AssetObservation(source.name, partition=shard, tags={DATA_VERSION_TAG: version})
 
 
 def _read(pipeline: Pipeline) -> list[Source]:
@@ -63,9 +61,9 @@ def _known(instance: dg.DagsterInstance, source: Source) -> dict[str | None, str
     key = dg.AssetKey(source.name)
     if source.shards:
         tags = instance.event_log_storage.get_latest_tags_by_partition(
-            key, event_type=dg.DagsterEventType.ASSET_OBSERVATION, tag_keys=[DATA_VERSION]
+            key, event_type=dg.DagsterEventType.ASSET_OBSERVATION, tag_keys=[DATA_VERSION_TAG]
         )
-        return {shard: found.get(DATA_VERSION, "") for shard, found in tags.items()}
+        return {shard: found.get(DATA_VERSION_TAG, "") for shard, found in tags.items()}
     records = instance.fetch_observations(key, limit=1).records
     observation = records[0].asset_observation if records else None
-    return {None: (observation.tags or {}).get(DATA_VERSION, "")} if observation else {}
+    return {None: (observation.tags or {}).get(DATA_VERSION_TAG, "")} if observation else {}

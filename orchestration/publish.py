@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from dagster._core.definitions.data_version import (
 from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 from orchestration import paths
+from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current, input_versions
 from orchestration.lineage.ledger import MLFLOW, PUBLISHED, File, Ledger, Row, about
 from orchestration.resources import store
@@ -65,15 +67,20 @@ class Publisher:
             self._rows = 0
         waited = time.monotonic() - self._since
         if (len(self._placed) >= SHARDS or waited > SECONDS) and self._took <= AT_MOST * waited:
-            self.flush()
+            with suppress(OrbitforgeError):  # a `dvc push` holds the lock for long; the last batch is what has to pass
+                self.flush()
 
     def flush(self) -> None:
+        """Raises OrbitforgeError when DVC refuses; all stays in the batch then."""
         began = time.monotonic()
-        if self._placed:
+        try:
             Ledger().compact()  # DVC would carry a file for each row
-            store.publish(self._placed, also=[paths.ledger()])
-        self._placed, self._since = {}, time.monotonic()
-        self._took = self._since - began
+            if self._placed:
+                store.publish(self._placed, also=[paths.ledger()])
+                self._placed = {}
+        finally:
+            self._since = time.monotonic()
+            self._took = self._since - began
 
     def __enter__(self) -> Publisher:
         return self
@@ -83,7 +90,6 @@ class Publisher:
     ) -> None:
         # after an interruption reconcile() publishes; after an error of a stage the finished shards are published now
         if kind is None or issubclass(kind, Exception):
-            Ledger().compact()
             self.flush()
 
 
@@ -122,9 +128,9 @@ def register(
 
 def curve(row: Row) -> Iterator[Point]:
     """What the training of a model logged, by its own table, and what it was measured at."""
-    if file := next((file for file in row.files if file.path == CURVE), None):
-        table = pl.read_parquet(store.object_path(file.md5)).select("step", "name", "value")
-        yield from table.iter_rows()
+    for file in row.files:
+        if Path(file.path).name == CURVE:
+            yield from pl.read_parquet(store.object_path(file.md5)).select("step", "name", "value").iter_rows()
     yield from ((0, name, value) for name, value in row.metrics.items())
 
 

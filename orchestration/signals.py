@@ -27,7 +27,7 @@ def terminated_like_interrupted() -> Iterator[None]:
 
 @contextmanager
 def insisting() -> Iterator[None]:
-    """Send a signal of this process again, and again, until the block is left.
+    """Send SIGINT or SIGTERM to this process again, and again, until the block is left.
 
     What its handler raises is lost where the main thread is in a callback of C (llvmlite's, SQLite's): Python prints
     "Exception ignored" there and goes on.
@@ -41,7 +41,7 @@ def insisting() -> Iterator[None]:
 
     def insist() -> None:
         while number := os.read(here, 1):
-            if not left.wait(AGAIN):
+            if number[0] in (signal.SIGINT, signal.SIGTERM) and not left.wait(AGAIN):
                 os.kill(os.getpid(), number[0])
         os.close(here)
 

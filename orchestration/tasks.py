@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import polars as pl
 
@@ -133,7 +134,7 @@ def again(current: Current, row: Row, make: Make, preset: Preset, code: str) -> 
         shard=row.shard,
         preset=preset,
         folder=row.folder,
-        key=f"again-{row.key}",
+        key=f"again-{row.key}-{uuid4().hex[:8]}",  # others may do the same
         code=code,
         config_hash=row.config_hash,
         inputs=row.inputs,

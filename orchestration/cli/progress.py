@@ -110,7 +110,7 @@ class Bars:
             self.progress.update(self._tasks[asset], completed=share, note=note[: self._width])
 
     def _say(self, asset: str) -> None:
-        if asset == self._said[0] and time.monotonic() - self._said[1] >= BEAT:
+        if asset and asset == self._said[0] and time.monotonic() - self._said[1] >= BEAT:
             self._said = asset, time.monotonic()
             so_far = f"{duration(time.monotonic() - self._began[asset])} so far"
             line = f"{asset}: {', '.join(filter(None, (self._line, so_far)))}"

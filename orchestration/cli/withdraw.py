@@ -14,6 +14,7 @@ from orchestration.lineage.idle import alone
 from orchestration.lineage.people import given_reason, named_person
 from orchestration.lineage.purge import purge, to_purge
 from orchestration.lineage.withdraw import entries, holders, refuse_withdrawn, withdraw
+from orchestration.pipeline import Pipeline
 from orchestration.steps import Step
 from orchestration.tasks import name_of
 
@@ -22,6 +23,13 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     console = Console()
     here = pipeline.current()
     words, person = given_reason(reason), named_person(by)
+    with alone("purging") if purging and not dry_run else nullcontext():  # what is found to hold it is all that does
+        _withdraw(console, here, id_, words, person, purging, dry_run)
+
+
+def _withdraw(
+    console: Console, here: Pipeline, id_: str, words: str, person: str, purging: bool, dry_run: bool
+) -> None:
     current = Current(here)
     gone = entries(here, id_)
     refuse_withdrawn(current, gone, purging=purging)
@@ -41,15 +49,14 @@ def withdraw_command(id_: str, *, reason: str, by: str | None, purging: bool, dr
     if dry_run:
         console.print("nothing was changed")
         return
-    with alone("purging") if purging else nullcontext():
-        withdraw(here, id_, gone, reason=words, by=person, purged=files)
-        if purging:
-            with working(Console(stderr=True), f"purging {len(files):,} files"):
-                purge(current, gone, files)
-            console.print(
-                "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history "
-                "is rewritten"
-            )
+    withdraw(here, id_, gone, reason=words, by=person, purged=files)
+    if purging:
+        with working(Console(stderr=True), f"purging {len(files):,} files"):
+            purge(current, gone, files)
+        console.print(
+            "purged; commit data.dvc and dvc-sample. What old revisions of git hold stays there until its history is "
+            "rewritten"
+        )
     kept = sorted({row.asset for row in lies if isinstance(s := here.find(row.asset), Step) and s.kind == "model"})
     console.print(f"withdrawn by {person}: {words}", style="bold")
     if kept:

@@ -30,7 +30,6 @@ def made_again(current: Current, row: Row, code: str, report: Report, makes: Mak
     the stage raises.
     """
     task = again(current, row, makes(row.asset), preset_of(current, row), code)
-    task.scratch.remove()
     try:
         return perform(task, report, keep=described)
     finally:

@@ -12,14 +12,12 @@ import polars as pl
 from orchestration.errors import OrbitforgeError
 from orchestration.lineage.current import Current
 from orchestration.lineage.hashing import hash_files
-from orchestration.lineage.ledger import MADE, OBSERVED, PROMOTED, PUBLISHED, Row
+from orchestration.lineage.ledger import CANDIDATE, MADE, OBSERVED, PROMOTED, PUBLISHED, Row
 from orchestration.steps import Source, Step
 from stages.documents import read_json
 
 LEAST = 6
 """Characters of a row id or a data version that are enough."""
-CANDIDATE = "candidate"
-"""The alias that every new version gets."""
 _HEX = re.compile(rf"[0-9a-f]{{{LEAST},40}}(\.dir)?")
 _MODEL = re.compile(r"(?:models:/)?(?P<name>[a-z0-9-]+-[a-z_]+)(?:/(?P<version>\d+)|@(?P<alias>[a-z][\w-]*))")
 

@@ -29,6 +29,8 @@ MADE, OBSERVED, RECALLED, PUBLISHED = "made", "observed", "recalled", "published
 ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED = "accepted", "withdrawn", "promoted", "imported"
 MLFLOW = "mlflow"
 """The service that registers models."""
+CANDIDATE = "candidate"
+"""The alias that every new version of a model gets there."""
 KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED)
 
 
@@ -166,9 +168,14 @@ def now() -> str:
     The newest row is what counts. Under a clock that was set back, or beside rows from a machine whose clock is ahead,
     what is made now would else be older than what it replaces.
     """
+    return after(newest())
+
+
+def newest() -> str:
+    """The time of the newest row that the ledger holds; "" where it holds none."""
     ledger = Ledger()
     ledger.look()
-    return after(_newest.get(ledger.folder, ""))
+    return _newest.get(ledger.folder, "")
 
 
 def among(column: str, values: Iterable[str]) -> pl.Expr:
@@ -259,7 +266,7 @@ class Ledger:
         """The names of its files, sorted. The files never change, so that equal names are equal rows."""
         try:
             there = os.listdir(self.folder)  # noqa: PTH208  # asked for with every commit
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ()
         return tuple(sorted(name for name in there if name.endswith(".parquet")))
 

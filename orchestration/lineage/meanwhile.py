@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from orchestration.lineage.ledger import MADE, Ledger, Row
+from orchestration.lineage.ledger import MADE, Ledger, Row, newest
 
 _MADE = pl.col("kind") == MADE
 
@@ -14,6 +14,7 @@ class Meanwhile:
 
     def __init__(self) -> None:
         self._ledger = Ledger()
+        self._since = newest()  # compaction brings old rows into new files
         self._seen = set(self._ledger.names())
         self._ids: dict[tuple[str, str], str] = {}
 
@@ -21,10 +22,11 @@ class Meanwhile:
         """The row of exactly this artifact, where another process committed it."""
         new = set(self._ledger.names()) - self._seen - self._ledger.own()
         if new:
+            made = _MADE & (pl.col("ended") > self._since)
             found = self._ledger.query(
-                lambda rows: rows.filter(_MADE).select("folder", "key", "id"), besides=self._seen | self._ledger.own()
+                lambda rows: rows.filter(made).select("folder", "key", "id"), besides=self._seen | self._ledger.own()
             )
-            self._ids |= {(of, made): id_ for of, made, id_ in found.iter_rows()}
+            self._ids |= {(of, key_of): id_ for of, key_of, id_ in found.iter_rows()}
             self._seen |= new
         id_ = self._ids.get((folder, key))
         return self._ledger.rows([id_]).get(id_) if id_ else None

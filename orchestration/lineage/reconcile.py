@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cache
 from itertools import groupby
@@ -187,14 +188,12 @@ def _tell_dagster(
 def _sweep() -> None:
     """Remove what killed processes left unfinished and nobody can name."""
     now = time.time()
-    for folder in (paths.work() / "placing", paths.work() / "observed"):
-        for path in folder.iterdir() if folder.is_dir() else ():
+    folders = [each for name in ("placing", "observed") for each in (paths.work() / name).glob("*")]
+    for path in (*folders, *paths.ledger().glob("*.tmp")):
+        with suppress(FileNotFoundError):  # its process lives, and was quicker
             if now - path.stat().st_mtime > _ABANDONED:
-                remove(path)
-    for path in paths.ledger().glob("*.tmp"):
-        if now - path.stat().st_mtime > _ABANDONED:
-            path.unlink(missing_ok=True)
-    if sum(1 for _ in paths.ledger().glob("*.parquet")) > _MANY:
+                remove(path) if path.is_dir() else path.unlink()
+    if len(Ledger().names()) > _MANY:
         Ledger().compact(everything=True)
 
 

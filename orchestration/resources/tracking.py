@@ -19,6 +19,7 @@ import dagster as dg
 
 from orchestration import paths
 from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
+from orchestration.lineage.ledger import CANDIDATE
 from orchestration.locks import locked
 from orchestration.telemetry import silence
 from orchestration.versions import environment
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from orchestration.resources.patient import PatientLogger
 
 VARIABLE = "MLFLOW_TRACKING_URI"
-ALIAS = "candidate"
 WEB = "http://127.0.0.1:5000"
 DAGSTER = os.environ.get("ORBITFORGE_DAGSTER_URL") or "http://127.0.0.1:3000"
 """Where `orbitforge ui` serves the local MLflow, and Dagster; a team names its own server for links to lead there."""
@@ -261,7 +261,7 @@ class Tracking(dg.ConfigurableResource):
                 raise
         with locked(paths.work() / "mlflow.lock"):
             version = self._version(client, name, tags["dvc.md5"]) or self._new(client, name, folder, run_id, tags)
-        client.set_registered_model_alias(name, ALIAS, version.version)
+        client.set_registered_model_alias(name, CANDIDATE, version.version)
         described = _described(name, tags)
         client.update_model_version(name, version.version, described)
         if run_id and _knows(client, run_id):

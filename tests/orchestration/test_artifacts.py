@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from orchestration.adopt import adopt
 from orchestration.errors import MachineError, OrbitforgeError
 from orchestration.lineage.current import Current
 from orchestration.lineage.ledger import MADE, OBSERVED, RECALLED, Ledger, Row
+from orchestration.lineage.meanwhile import Meanwhile
 from orchestration.lineage.reconcile import reconcile
 from orchestration.resources import store
 from orchestration.steps import Work
@@ -231,6 +233,23 @@ def test_what_was_made_and_not_recorded_is_recorded_by_the_next_run(world: World
     assert world.calls() == []
     files = {f"{row.folder}/{file.path}": file.md5 for row in made(world, "views") for file in row.files}
     assert files.items() <= store.recorded().items()
+
+
+def test_a_row_whose_bytes_are_lost_does_not_count_as_made_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch):
+    world.make("views")
+    (lost, _), look = made(world, "views"), Meanwhile.row
+    store.object_path(lost.files[0].md5).unlink()
+    shutil.rmtree(world.data / lost.folder)
+
+    def after_compaction(self: Meanwhile, folder: str, key: str) -> Row | None:
+        Ledger().append(Row(OBSERVED, "toy", "other", ended="2020"))
+        Ledger().compact(everything=True)  # the old row stands in a new file
+        return look(self, folder, key)
+
+    monkeypatch.setattr(Meanwhile, "row", after_compaction)
+    world.make("views")
+    assert (world.data / lost.folder / lost.files[0].path).is_file()
+    assert len(made(world, "views")) == 3
 
 
 KILLED = """

@@ -240,6 +240,7 @@ def test_without_a_terminal_what_says_nothing_is_told_of_as_well(monkeypatch: py
     monkeypatch.setattr(bars_module, "BEAT", 0.1)
     console = Console(file=io.StringIO(), width=80)
     with Bars(console) as bars:
+        time.sleep(0.25)  # nothing is known yet
         bars.of("chair.png")()
         time.sleep(0.35)  # as in one long call of a library
     lines = console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]

@@ -83,6 +83,26 @@ def test_artifacts_are_published_in_batches(world: World, monkeypatch: pytest.Mo
     assert batches == [1]  # reconcile() publishes
 
 
+def test_what_dvc_refuses_stays_in_the_batch(world: World, monkeypatch: pytest.MonkeyPatch):
+    batches: list[int] = []
+
+    def held(placed: dict[Any, Any], also: Any) -> None:
+        batches.append(len(placed))
+        if len(batches) < 3:
+            raise OrbitforgeError("DVC is locked")
+
+    monkeypatch.setattr(store, "publish", held)
+    monkeypatch.setattr(publish, "AT_MOST", float("inf"))
+    rows = [Row(MADE, "toy", "views", f"{n:03}", f"toy/views/{n:03}") for n in range(102)]
+    with publish.Publisher() as publisher:
+        for row in rows:
+            publisher.add(row)
+    assert batches == [100, 101, 102]
+    batches.clear()
+    with pytest.raises(OrbitforgeError, match="locked"), publish.Publisher() as publisher:  # the end has to be recorded
+        publisher.add(rows[0])
+
+
 def test_batches_grow_with_what_they_take(world: World, monkeypatch: pytest.MonkeyPatch):
     """DVC lists the whole asset for each: batches of one size would take a time that is quadratic in the shards."""
     now, there, took = [0.0], [0], [0.0]

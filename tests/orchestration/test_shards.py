@@ -12,10 +12,10 @@ import psutil
 import pytest
 from pydantic import ValidationError
 
-from orchestration.errors import OrbitforgeError
+from orchestration.errors import MachineError, OrbitforgeError
 from orchestration.presets.schema import PresetError, load_preset
 from orchestration.resources.engines.config import EngineConfig
-from orchestration.resources.engines.tries import Report
+from orchestration.resources.engines.tries import Report, Tries, WorkerDiedError
 from orchestration.resources.shards import map_shards
 from tests.waiting import until
 
@@ -70,6 +70,16 @@ def test_a_shard_that_fails_or_kills_its_worker_hurts_no_other(monkeypatch: pyte
     assert "ended with code 7" in str(results["exit"])
     assert ("a", {"step": 1}) in events
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+def test_what_no_machine_can_begin_is_tried_no_longer_than_other_things():
+    for error, turns in ((MachineError("no module"), 1), (WorkerDiedError("gone"), 2)):
+        tries = Tries(["a"], 1, lambda item, event: None)
+        found: list[Any] = []
+        for _ in range(turns):
+            assert not found
+            found += tries.outcome(tries.waiting.popleft(), error, None, ("one", "two"))
+        assert found == [("a", error)]
 
 
 def test_an_unknown_engine_is_refused(tmp_path: Path):

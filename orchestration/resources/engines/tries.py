@@ -39,14 +39,14 @@ class Tries:
     ) -> Iterator[tuple[Any, Any]]:
         """The item with its result or its last error; nothing when it will be tried again.
 
-        `on` is the machine it was tried on, `others` are those that could take it as well: what one machine cannot do
-        goes to another one, and costs no retry.
+        `on` is the machine it was tried on, None where it did not begin; `others` are those that could take it as well:
+        what one machine cannot do goes to another one, and costs no retry.
         """
         if not isinstance(value, Exception):
             yield one.item, value
             return
         known = frozenset((on,)) if on else frozenset[str]()
-        elsewhere = on not in one.failed_on and set(others) - one.failed_on - known
+        elsewhere = known and not known & one.failed_on and set(others) - one.failed_on - known
         if elsewhere and _of_the_machine(value):
             left = one.left
         elif one.left and _may_pass(value):
