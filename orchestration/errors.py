@@ -48,14 +48,19 @@ _OF_LIBRARIES = {
     ),
     "can't allocate memory": _WAYS_OUT[errno.ENOMEM],
     "Cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
+    "cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
     "can't start new thread": _WAYS_OUT[errno.ENOMEM],
+    "could not spawn threads": _WAYS_OUT[errno.ENOMEM],
+    "error return without exception set": _WAYS_OUT[errno.ENOMEM],
+    "NULL without setting an exception": _WAYS_OUT[errno.ENOMEM],
     "failed to map segment from shared object": _UNLOADED,
+    "cannot map zero-fill pages": _UNLOADED,
     "Could not find/load shared object file": _UNLOADED,
     "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",
     "file is not a database": f"a database is damaged; {_RESTORE}",
 }
-"""What SQLite, torch, llvmlite and the loader say instead of a number."""
+"""What SQLite, torch, polars, llvmlite, the loader and C code of Python say instead of a number."""
 
 
 class OrbitforgeError(Exception):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -21,25 +23,27 @@ _FLOORS = (
 """What `orbitforge status` takes, about: with less polars and dagster end in ways that name no memory."""
 
 
-def promise_last_words() -> None:
+def promise_last_words() -> Callable[[], None]:
     """Have a shell say what most often was the matter if this process ends without goodbye, as by SIGKILL; let what
-    threads and exit handlers miss of memory be silent, since the command itself says it."""
-    if sys.platform != "win32":
-        with suppress(OSError):  # no shell, no words
-            _start_listener()
+    threads and exit handlers miss of memory be silent, since the command itself says it.
+
+    Returns what says goodbye, which exit does by itself and `os._exit` does not.
+    """
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # of a rollback without memory, a screenful
     threading.excepthook = _but_memory(threading.excepthook)
     sys.unraisablehook = _but_memory(sys.unraisablehook)
-
-
-def _start_listener() -> None:
     command = ["/bin/sh", "-c", _LISTEN, "last-words", _GONE]
-    listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    except OSError:  # no shell, no words
+        return lambda: None
 
     def say_goodbye() -> None:
         with suppress(OSError, MemoryError):
             listener.communicate(b"goodbye\n")
 
     atexit.register(say_goodbye)
+    return say_goodbye
 
 
 def _but_memory(hook: Any) -> Any:

@@ -31,7 +31,7 @@ class PlainErrors(TyperGroup):
             words, code = str(error), getattr(error, "exit_code", 1)
         except KeyboardInterrupt:
             words, code = "stopped; what is finished is kept", StoppedError.exit_code
-        except Exception as error:
+        except BaseException as error:  # polars' panics are none of Exception
             words, code = in_plain_words(error), 1
             if words is None:
                 raise

@@ -118,9 +118,9 @@ def _serve(function: Function, pipe: Connection, environment: dict[str, str]) ->
         item = pipe.recv()
         try:
             answer = "done", function(item, lambda event: pipe.send(("report", event)))
-        except Exception as error:
+        except BaseException as error:  # polars' panics are none of Exception
             error.add_note("".join(traceback.format_exception(error)))
-            answer = "failed", portable(error)
+            answer = "failed", portable(error if isinstance(error, Exception) else RuntimeError(str(error)))
         pipe.send(answer)
 
 
