@@ -31,6 +31,7 @@ from orchestration.steps import Make, Step
 from orchestration.tasks import Done, Task, name_of, perform, plan, train
 from orchestration.versions import GitState, code_modules, config_of, git_state, tree_version
 from orchestration.workspace import changing_data, in_place, missing, place
+from stages.errors import InputError
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -309,4 +310,6 @@ def _summary(step: Step, failures: Mapping[Shard, Exception]) -> OrbitforgeError
 
 
 def _words(error: Exception) -> str:
-    return in_plain_words(error) or " ".join(str(error).split()) or type(error).__name__
+    # a training says by itself what to lower
+    plain = None if isinstance(error, OrbitforgeError | InputError) else in_plain_words(error)
+    return plain or " ".join(str(error).split()) or type(error).__name__

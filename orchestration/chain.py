@@ -163,7 +163,10 @@ def _run(
         if event.is_step_failure and (error := event.step_failure_data.error):
             raise _explained(event.step_key or part.group, error)
     if not result.success:
-        raise StepError(f"{part.group} failed in run {run_id}; look at it with `orbitforge ui`")
+        raise StepError(
+            f"{part.group} failed in run {run_id}, and Dagster could not take down why; most often memory or the disk "
+            "is full: free some and run again, finished work is kept"
+        )
 
 
 def _explained(step: str, error: SerializableErrorInfo) -> OrbitforgeError:
@@ -176,7 +179,8 @@ def _explained(step: str, error: SerializableErrorInfo) -> OrbitforgeError:
     told = next((each for each in chain if each.cls_name in PLAIN), chain[-1])
     message = " ".join(told.message.split())
     message = message.partition(f"{told.cls_name}: ")[2] or message
-    plain = None if told.cls_name in PLAIN else in_plain_words(Exception(message))
+    kind = MemoryError if (told.cls_name or "").endswith("MemoryError") else Exception
+    plain = None if told.cls_name in PLAIN else in_plain_words(kind(message))
     if plain:
         return StepError(f"{step} failed: {plain}")
     named = message if message.startswith(step) else f"{step} failed: {message}"

@@ -7,6 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ENOUGH_MEMORY = (
+    "use fewer workers (ORBITFORGE_WORKERS=1), a smaller preset or a machine with more memory, finished work is kept"
+)
+"""What to do where there is not."""
 _WAYS_OUT = {
     errno.ENOSPC: "no space left on the disk; free some and run again, finished work is kept",
     errno.EDQUOT: "the disk quota is used up; free some and run again, finished work is kept",
@@ -16,14 +20,18 @@ _WAYS_OUT = {
     errno.EXDEV: "data/ and .work/ are on different file systems, or mounts; they have to be on one",
     errno.EFBIG: "a file may not grow that large here (`ulimit -f`, or the file system); raise the limit and run again",
     errno.ENOLCK: "the file system takes no locks; mount it with them (NFS: version 4), or use a local disk",
-    errno.ENOMEM: "there is not enough memory; use fewer workers or a smaller preset, finished work is kept",
+    errno.ENOMEM: f"there is not enough memory; {ENOUGH_MEMORY}",
     errno.EMFILE: "this process may open no more files (`ulimit -n`); raise the limit and run again",
     errno.ENOTDIR: "a file stands where a folder belongs; move it away",
     errno.EEXIST: "a file stands where a folder belongs; move it away",
 }
 
 _NUMBER = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")  # so say polars and safetensors, and Python in a text
-_UNSURE = "a file could not be written; most often the disk is full: free some and run again, finished work is kept"
+_UNSURE = (
+    "a file could not be written; most often the disk is full, or memory is: free some and run again, finished work is "
+    "kept"
+)
+_UNLOADED = f"a library could not be loaded; most often there is not enough memory: {ENOUGH_MEMORY}"
 _RESTORE = (
     "move .dagster/storage or .mlflow/mlflow.db, whichever it is, aside and say `orbitforge restore`: a new one "
     "is told what the ledger knows"
@@ -39,11 +47,20 @@ _OF_LIBRARIES = {
         "work is kept"
     ),
     "can't allocate memory": _WAYS_OUT[errno.ENOMEM],
+    "Cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
+    "cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
+    "can't start new thread": _WAYS_OUT[errno.ENOMEM],
+    "could not spawn threads": _WAYS_OUT[errno.ENOMEM],
+    "error return without exception set": _WAYS_OUT[errno.ENOMEM],
+    "NULL without setting an exception": _WAYS_OUT[errno.ENOMEM],
+    "failed to map segment from shared object": _UNLOADED,
+    "cannot map zero-fill pages": _UNLOADED,
+    "Could not find/load shared object file": _UNLOADED,
     "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",
     "file is not a database": f"a database is damaged; {_RESTORE}",
 }
-"""What SQLite and torch say instead of a number."""
+"""What SQLite, torch, polars, llvmlite, the loader and C code of Python say instead of a number."""
 
 
 class OrbitforgeError(Exception):

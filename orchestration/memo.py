@@ -57,7 +57,7 @@ class FileMemo:
             file.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(kept))
             temporary.replace(file)
-        except OSError:  # no space, read-only: a memo is not worth an error
+        except (OSError, MemoryError):  # no space, read-only: a memo is not worth an error
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
         self._dirty = False

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from orchestration import telemetry
 from orchestration.cli.terminal import printable, tame
 from orchestration.errors import OrbitforgeError, StoppedError, in_plain_words
+from orchestration.last_words import refuse_too_little
 from orchestration.signals import terminated_like_interrupted
 from stages.errors import InputError
 
@@ -27,17 +28,17 @@ class PlainErrors(TyperGroup):
         except (OrbitforgeError, InputError) as error:
             if trace := getattr(error, "trace", ""):
                 typer.echo(trace, err=True)
-            self._stop(str(error), getattr(error, "exit_code", 1))
+            words, code = str(error), getattr(error, "exit_code", 1)
         except KeyboardInterrupt:
-            self._stop("stopped; what is finished is kept", StoppedError.exit_code)
-        except Exception as error:
-            words = in_plain_words(error)
+            words, code = "stopped; what is finished is kept", StoppedError.exit_code
+        except BaseException as error:  # polars' panics are none of Exception
+            words, code = in_plain_words(error), 1
             if words is None:
                 raise
-            self._stop(words)
+        self._stop(words, code)  # here the memory is free that the error held
 
     @staticmethod
-    def _stop(message: str, exit_code: int = 1) -> None:
+    def _stop(message: str, exit_code: int) -> None:
         typer.secho(f"error: {printable(' '.join(message.splitlines()))}", fg="red", err=True)
         sys.exit(exit_code)
 
@@ -76,6 +77,7 @@ SaliencyOption = Annotated[
 
 def prepare(preset: str | None) -> None:
     """What must stand before anything heavy is imported: the preset, one thread, no telemetry."""
+    refuse_too_little()
     telemetry.silence()
     tame()
     # results differ bitwise between thread counts

@@ -110,7 +110,7 @@ def _pictures(folder: Path, given: dict[str, Any] | None) -> list[UInt8[np.ndarr
         try:
             inside = below(folder, path.relative_to(folder).as_posix())
             frames.append(np.asarray(open_picture(inside).convert("RGBA")))
-        except ClipError:
+        except (ClipError, MemoryError):
             raise
         except Exception as error:  # pillow raises nearly any type on damaged files
             raise ClipError(f"undecodable: {path.name}: {type(error).__name__}") from error

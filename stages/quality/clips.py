@@ -67,8 +67,8 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(path, "r:") as tar:
             yield tar
-    except (tarfile.TarError, OverflowError, MemoryError, OSError) as error:
-        # a member of 2^62 bytes is more than memory, or farther than a file can be
+    except (tarfile.TarError, OverflowError, OSError) as error:
+        # a member of 2^62 bytes is farther than a file can be
         if isinstance(error, OSError) and error.errno != errno.EINVAL:
             raise
         raise ValueError(f"{path} is no complete tar ({error}); delete the shard and make it again") from error
@@ -84,6 +84,8 @@ def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Nothing for links, devices, and files with holes, which may say that they have any size."""
     file = tar.extractfile(member) if member.isreg() and not member.issparse() else None
+    if file and member.size > Path(str(tar.name)).stat().st_size:  # or it would be said that memory ends
+        raise tarfile.ReadError(f"{member.name} is larger than the tar")
     return file.read() if file else b""
 
 

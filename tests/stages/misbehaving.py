@@ -30,6 +30,8 @@ def behave(how: str) -> str:
             blocks.append(np.empty(50_000_000, np.uint8))
     if how == "crash":
         ctypes.string_at(0)
+    if how == "be killed":
+        os.kill(os.getpid(), 9)
     if how == "exit":
         os._exit(3)
     if how == "raise":

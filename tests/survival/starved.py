@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -72,3 +75,54 @@ def set_apart(root: Path) -> Path:
     root.rename(apart)
     root.mkdir()
     return apart
+
+
+def hold_to(kind: int, size: int) -> None:
+    """Limit this process, and those that it starts, for good: root may not raise the limit again either."""
+    ctypes.CDLL(None).prctl(24, 24)  # PR_CAPBSET_DROP, CAP_SYS_RESOURCE: counts from the next exec on
+    resource.setrlimit(kind, (size, size))
+
+
+class Group:
+    """A control group below this process's own; what joins it, and what that starts, shares `size` bytes of memory."""
+
+    def __init__(self, size: int) -> None:
+        own = {names: path for _, names, path in (line.split(":", 2) for line in _own_groups())}
+        first = "memory" in own  # cgroup v1, with a tree for memory alone
+        above = Path(f"/sys/fs/cgroup/{'memory' if first else ''}{own['memory' if first else '']}")
+        self.folder = above / f"orbitforge-{os.getpid()}"
+        self._limit = self.folder / ("memory.limit_in_bytes" if first else "memory.max")
+        self._size = size
+
+    def __enter__(self) -> Group:
+        self.folder.mkdir()
+        try:
+            self._limit.write_text(str(self._size))
+        except OSError:
+            self.folder.rmdir()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        until = time.monotonic() + 10
+        while (self.folder / "cgroup.procs").read_text() and time.monotonic() < until:
+            time.sleep(0.05)  # killed ones are still leaving
+        self.folder.rmdir()
+
+    def join(self, root: object = None) -> None:
+        """Put this process into the group; `root` is what a toy command calls it with."""
+        (self.folder / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def _own_groups() -> list[str]:
+    return Path("/proc/self/cgroup").read_text().splitlines()
+
+
+@cache
+def may_group() -> str:
+    """Why this process may not limit the memory of a control group; "" where it may."""
+    try:
+        with Group(1 << 30):
+            return ""
+    except (OSError, KeyError) as error:
+        return f"cannot make a control group with a limit of memory: {error}"

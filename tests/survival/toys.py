@@ -9,6 +9,7 @@ import hashlib
 import multiprocessing
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
+from orchestration.last_words import promise_last_words
 from orchestration.lineage.ledger import MADE, Ledger
 from orchestration.pipeline import Pipeline
 from orchestration.presets.schema import Preset
@@ -99,6 +101,9 @@ class Command:
             self.process.kill()
             self.process.join()
             return Told(None, f"hangs; {self.said.read_text()}")
+        until = time.monotonic() + 5
+        while self.process.exitcode < 0 and "error: " not in self.said.read_text() and time.monotonic() < until:
+            time.sleep(0.05)  # its last words come after it
         return Told(self.process.exitcode, self.said.read_text())
 
 
@@ -135,6 +140,7 @@ def _orbitforge(
     os.chdir(root)
     sys.path.insert(0, str(root / "src"))
     sys.dont_write_bytecode = True
+    say_goodbye = promise_last_words()
     try:
         if before:
             before(root)
@@ -148,6 +154,7 @@ def _orbitforge(
         code = 0
     sys.stdout.flush()
     sys.stderr.flush()
+    say_goodbye()
     os._exit(code)
 
 

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from orchestration.errors import ENOUGH_MEMORY
 from orchestration.resources.engines.tries import Function, Tries, Try, WorkerDiedError
 from stages.sandbox import portable
 
@@ -84,8 +85,10 @@ class _Worker:
             self.process.join()
             code = self.process.exitcode or 0
             how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-            advice = "; often there was not enough memory: use fewer workers" if code == -signal.SIGKILL else ""
-            return "died", WorkerDiedError(f"its worker process was {how}{advice}")
+            # libraries that get no memory end their process in many ways: abort, exit, a null pointer
+            return "died", WorkerDiedError(
+                f"its worker process was {how}; most often there is not enough memory: {ENOUGH_MEMORY}"
+            )
 
     def dismiss(self) -> None:
         self.process.kill()
@@ -115,9 +118,9 @@ def _serve(function: Function, pipe: Connection, environment: dict[str, str]) ->
         item = pipe.recv()
         try:
             answer = "done", function(item, lambda event: pipe.send(("report", event)))
-        except Exception as error:
+        except BaseException as error:  # polars' panics are none of Exception
             error.add_note("".join(traceback.format_exception(error)))
-            answer = "failed", portable(error)
+            answer = "failed", portable(error if isinstance(error, Exception) else RuntimeError(str(error)))
         pipe.send(answer)
 
 
