@@ -34,6 +34,7 @@ ASKED = (GIVEN_UP, BROKEN, EMPTY, CROPPED, STILL, BELOW)
 """Reasons for leaving a clip out, or how they start, in the order of asking; the first that holds is the clip's."""
 MASK_STATISTICS = ("share_mean", "share_least", "border_most", "pieces")
 """Of the silhouettes, see stages.quality.statistics."""
+_TOGETHER = 100  # a small table of its own takes many times the memory of its rows
 COLUMNS = (
     "id",
     "shard",
@@ -75,12 +76,12 @@ def corpus_manifest(
         )
     if not shards:
         raise ValueError(f"{clips} holds no shard of clips; generate some first")
-    tables: list[pl.DataFrame] = []
-    for shard in shards:
-        tables.append(_shard_rows(labels / shard, clips / shard))
-        report({"step": len(tables), "of": len(shards), "doing": "reading shards"})
-    table = pl.concat(tables)
-    table = judged(table, config.verdict).select(COLUMNS).sort("shard", "id")
+    parts: list[pl.DataFrame] = []
+    for start in range(0, len(shards), _TOGETHER):
+        tables = [_shard_rows(labels / shard, clips / shard) for shard in shards[start : start + _TOGETHER]]
+        parts.append(pl.concat(tables, rechunk=True))
+        report({"step": start + len(tables), "of": len(shards), "doing": "reading shards"})
+    table = judged(pl.concat(parts), config.verdict).select(COLUMNS).sort("shard", "id")
     summary = table.group_by("reason").agg(clips=pl.len()).sort("clips", "reason", descending=[True, False])
     summary = summary.with_columns(share=pl.col("clips") / len(table))
     accepted = int((table["verdict"] == ACCEPTED).sum())
