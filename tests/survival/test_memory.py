@@ -68,7 +68,7 @@ def refused(told: Told, *codes: int) -> None:
     """The command said in one line, and once, what a person can do."""
     assert told.code in (codes or (1,)), told.text
     assert any(word in told.error for word in WORDS), told.text
-    assert told.text.count("error: ") == 1, told.text
+    assert [line.startswith("error: ") for line in told.text.splitlines()].count(True) == 1, told.text
     assert "Traceback" not in told.text, told.text
     assert "Stack Trace" not in told.text, told.text
 
