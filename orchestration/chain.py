@@ -132,10 +132,10 @@ def run_chain(
         states = states or status(pipeline)
         part = next((part for part in plan(pipeline, states, job=job, **choice) if part.group == group), None)
         if part:
+            states = None  # as large as the shards are many
             _refuse_failed_checks(definitions, instance, pipeline, part)
             _run(definitions, instance, part, job_name(group, pipeline), tags or {}, announce)
             done.append(part)
-            states = None
     return done
 
 

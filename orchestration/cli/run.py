@@ -61,6 +61,7 @@ def run_command(
         parts = plan(here, states, **choice)
         if parts:
             _refuse_missing_base(here, states, parts)
+            del states  # as large as the shards are many
             parts = _execute(console, bars, instance, here, choice)
     seconds = time.monotonic() - began
     if parts:

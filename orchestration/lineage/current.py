@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from orchestration.lineage.accepted import Accepted
-from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row, among
+from orchestration.lineage.ledger import MADE, OBSERVED, PUBLISHED, RECALLED, File, Input, Ledger, Row, among, files_of
 from orchestration.lineage.withdrawn import withdrawals
 from orchestration.pipeline import Pipeline
 from orchestration.steps import Source, Step
@@ -252,7 +252,7 @@ class Current:
                 row["id"],
                 row["version"],
                 row["key"],
-                tuple(File(**file) for file in row["files"]),
+                files_of(row["files"]),
                 row["seconds"],
                 row["bytes"],
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -113,10 +114,12 @@ class Row:
     @classmethod
     def of(cls, record: dict[str, Any]) -> Row:
         """The row in a line of the table; the inverse of `record`."""
-        values = {name: record[name] for name in cls.__dataclass_fields__ if record.get(name) is not None}
+        values = {name: _kept(record[name]) for name in cls.__dataclass_fields__ if record.get(name) is not None}
         values |= {name: _load(values[name]) for name in _JSON if name in values}
-        values["files"] = tuple(File(**file) for file in values.get("files", ()))
-        values["inputs"] = tuple(Input(**input_) for input_ in values.get("inputs", ()))
+        values["files"] = files_of(values.get("files", ()))
+        values["inputs"] = tuple(
+            Input(**{name: _kept(said) for name, said in input_.items()}) for input_ in values.get("inputs", ())
+        )
         return cls(**values)
 
     def _content(self) -> dict[str, Any]:
@@ -128,6 +131,15 @@ class Row:
             if content[name] is None:  # rows from before it existed keep their ids
                 del content[name]
         return content
+
+
+def files_of(records: Iterable[dict[str, Any]]) -> tuple[File, ...]:
+    return tuple(File(_kept(file["path"]), file["md5"], file["size"]) for file in records)
+
+
+def _kept(value: Any) -> Any:
+    """The same string once: rows of thousands of shards share most of what they say."""
+    return sys.intern(value) if type(value) is str else value
 
 
 _JSON = ("code_modules", "config", "environment", "metrics")
