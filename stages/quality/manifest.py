@@ -77,10 +77,13 @@ def corpus_manifest(
     if not shards:
         raise ValueError(f"{clips} holds no shard of clips; generate some first")
     parts: list[pl.DataFrame] = []
-    for start in range(0, len(shards), _TOGETHER):
-        tables = [_shard_rows(labels / shard, clips / shard) for shard in shards[start : start + _TOGETHER]]
-        parts.append(pl.concat(tables, rechunk=True))
-        report({"step": start + len(tables), "of": len(shards), "doing": "reading shards"})
+    tables: list[pl.DataFrame] = []
+    for number, shard in enumerate(shards, 1):
+        tables.append(_shard_rows(labels / shard, clips / shard))
+        if len(tables) == _TOGETHER or number == len(shards):
+            parts.append(pl.concat(tables, rechunk=True))
+            tables = []
+        report({"step": number, "of": len(shards), "doing": "reading shards"})
     table = judged(pl.concat(parts), config.verdict).select(COLUMNS).sort("shard", "id")
     summary = table.group_by("reason").agg(clips=pl.len()).sort("clips", "reason", descending=[True, False])
     summary = summary.with_columns(share=pl.col("clips") / len(table))

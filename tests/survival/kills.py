@@ -219,7 +219,7 @@ class Life:
         blow.wrong += self.store.wrong()
         self._note(blow)
         for line in reports(log):
-            if line.get("of") and line.get("step") is not None:
+            if _is_step(line):
                 self.seen.setdefault((line["asset"], line["shard"]), set()).add((line["step"], line["of"]))
 
     def _lost(self, blow: Blow, began: float, at: float) -> None:
@@ -248,7 +248,7 @@ class Life:
             if key in self.finished and line.get("of"):
                 blow.wrong.append(f"made again although it was finished: {key}")
                 self.finished.discard(key)
-            if line.get("of") and (line["step"], line["of"]) in self.seen.get(key, ()):
+            if _is_step(line) and (line["step"], line["of"]) in self.seen.get(key, ()):
                 twice[key] += 1
         for key, steps in twice.items():
             if every := TRAININGS.get(key[0]):
@@ -288,6 +288,11 @@ class Life:
             return process.children(recursive=True)
         except psutil.NoSuchProcess:
             return []
+
+
+def _is_step(line: dict[str, Any]) -> bool:
+    """Of a training: what is done before it (`doing`) has no resume states."""
+    return bool(line.get("of")) and line.get("step") is not None and not line.get("doing")
 
 
 def _cpu(process: psutil.Process) -> float:

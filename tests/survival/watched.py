@@ -67,7 +67,8 @@ def main(path: str, arguments: list[str]) -> None:
 
     def hear(asset: str, shard: str | None, event: dict[str, Any]) -> None:
         if "progress" not in event:
-            log.line(asset=asset, shard=shard, step=event.get("step"), of=event.get("of"))
+            told = {name: event.get(name) for name in ("step", "of", "doing")}
+            log.line(asset=asset, shard=shard, **told)
 
     artifacts.LISTENERS.append(hear)
     log.line(moment="started", number=0)

@@ -114,14 +114,15 @@ def _serve(function: Function, pipe: Connection, environment: dict[str, str]) ->
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    while True:
-        item = pipe.recv()
-        try:
-            answer = "done", function(item, lambda event: pipe.send(("report", event)))
-        except BaseException as error:  # polars' panics are none of Exception
-            error.add_note("".join(traceback.format_exception(error)))
-            answer = "failed", portable(error if isinstance(error, Exception) else RuntimeError(str(error)))
-        pipe.send(answer)
+    with suppress(EOFError, ConnectionError):  # the parent is gone, and has nobody to tell
+        while True:
+            item = pipe.recv()
+            try:
+                answer = "done", function(item, lambda event: pipe.send(("report", event)))
+            except BaseException as error:  # polars' panics are none of Exception
+                error.add_note("".join(traceback.format_exception(error)))
+                answer = "failed", portable(error if isinstance(error, Exception) else RuntimeError(str(error)))
+            pipe.send(answer)
 
 
 def _die_with_parent() -> None:
