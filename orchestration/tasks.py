@@ -231,6 +231,7 @@ def train(task: Task, report: Report, tracking: Tracking, dagster_run: str) -> D
             tags={"dagster.run_id": dagster_run, "code_version": task.code, "config_hash": task.config_hash},
             datasets=input_versions(task.inputs),
             run_id=_run_of(task),
+            place=f"{platform.node()}:{task.scratch.folder}",
         )
         task.scratch.write("mlflow", {"run": run})
         started.append(tracking.logger(run, lambda words: report({"message": words})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -41,6 +42,8 @@ BOUNDS = {
 }
 """How long a server may be silent (seconds) and how often it is asked again, unless the environment says otherwise.
 MLflow itself would go on for a quarter of an hour, each time."""
+PLACE = "orbitforge.place"
+"""The tag that says where a run is made, hashed."""
 _PATIENCE = 3.0  # seconds
 _BATCH = 1000  # metrics in one call, MLflow's limit
 _opened: set[Path] = set()
@@ -137,8 +140,11 @@ class Tracking(dg.ConfigurableResource):
         tags: Mapping[str, str],
         datasets: Mapping[str, str],
         run_id: str | None = None,
+        place: str = "",
     ) -> str:
         """Start a run in the experiment `name`, or go on with `run_id` if MLflow still knows it.
+
+        Of a `place` one run is open at a time: whoever was killed before he could note the id of his left it to us.
 
         Logs the parameters (nested names joined by dots), the facts of this machine as tags `system.*`, and the
         `datasets`: name -> DVC hash.
@@ -151,7 +157,10 @@ class Tracking(dg.ConfigurableResource):
         if run_id and _knows(client, run_id):
             client.update_run(run_id, status="RUNNING")
             return run_id
-        run = client.create_run(self._experiment(client, name), run_name=tags.get("dvc.asset", name))
+        experiment, here = self._experiment(client, name), hashlib.sha256(place.encode()).hexdigest()
+        open_there = f"tags.`{PLACE}` = '{here}' and attributes.status = 'RUNNING'"
+        run = next(iter(client.search_runs([experiment], open_there, max_results=1) if place else ()), None)
+        run = run or client.create_run(experiment, run_name=tags.get("dvc.asset", name), tags={PLACE: here})
         if not run.info.run_id:  # what is no MLflow may answer any question with {}
             raise JSONDecodeError("no run in the answer", "", 0)
         described = {**tags, **{f"system.{key}": value for key, value in _system().items()}}

@@ -72,3 +72,13 @@ def test_a_training_is_tracked_and_its_model_registered(tmp_path: Path, monkeypa
     assert Tracking().start("toy-model", parameters={}, tags={}, datasets={}, run_id="forgotten") != made.mlflow_run
     Tracking().finish(str(made.mlflow_run), failed=True)
     assert client.get_run(str(made.mlflow_run)).info.status == "FAILED"
+
+    # nobody noted the run of a training that was killed as it began: the next one in its place takes it
+    def start(place: str) -> str:
+        return Tracking().start("toy-model", parameters={"a": 1}, tags={}, datasets={"views": "1"}, place=place)
+
+    left = start("it's here")
+    assert start("there") != left
+    assert start("it's here") == left
+    Tracking().finish(left)
+    assert start("it's here") != left
