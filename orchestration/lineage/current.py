@@ -74,7 +74,7 @@ class Current:
         self._wanted: dict[tuple[str, Shard], Wanted] = {}
         self._versions: dict[str, dict[Shard, str]] = {}
         self.table = cache(pipeline.table)
-        self.table_of = cache(self._by_shard)
+        self._places = cache(self._places_by_shard)
         self.withdrawals = cache(lambda: withdrawals(self.ledger))
         self._shards = cache(pipeline.shards)
         self._older = cache(self._rows_by_key)
@@ -146,6 +146,11 @@ class Current:
     def folders(self) -> set[str]:
         """Every folder below `data/` that a row ever named."""
         return set(self.ledger.query(lambda rows: rows.select(pl.col("folder").unique()))["folder"]) - {None, ""}
+
+    def rows_of(self, table: str, shard: Shard) -> pl.DataFrame:
+        """A shard's rows of a source table; shard None is all of it."""
+        whole = self.table(table)
+        return whole if shard is None else whole[self._places(table)[shard]]
 
     def see(self, row: Row) -> None:
         """Take in an observation; `write_seen` puts it into the ledger, before any row that names it."""
@@ -220,10 +225,12 @@ class Current:
         newest = self.newest(asset, shard)
         return newest.row if newest else None
 
-    def _by_shard(self, table: str) -> dict[str, pl.DataFrame]:
-        """Shard -> its rows of a source table, all cut at once: thousands of shards would read it as often."""
-        cut = self.table(table).partition_by("shard", as_dict=True, maintain_order=True)
-        return {str(shard): rows for (shard,), rows in cut.items()}
+    def _places_by_shard(self, table: str) -> dict[str, list[int]]:
+        """Shard -> the numbers of its rows, of all at once: thousands of shards would look through it as often."""
+        found: dict[str, list[int]] = {}
+        for place, shard in enumerate(self.table(table)["shard"]):
+            found.setdefault(shard, []).append(place)
+        return found
 
     def _fetch(self, ids: Iterable[str]) -> None:
         if lacking := {id_ for id_ in ids if id_ not in self._rows}:

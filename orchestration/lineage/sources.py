@@ -52,7 +52,7 @@ def labels(source: Source) -> pl.DataFrame:
 
 def _table_files(current: Current, table: str, shard: Shard) -> tuple[File, ...]:
     home = paths.data() / current.pipeline.preset.source.folder
-    rows = current.table(table) if shard is None else current.table_of(table)[shard]
+    rows = current.rows_of(table, shard)
     named = rows.filter(pl.col("file").is_not_null()).select("file", "md5").unique(maintain_order=True).iter_rows()
     return (*_stored(rows, f"{table}.parquet"), *(File(file, md5, adopt(home / file, md5)) for file, md5 in named))
 
