@@ -114,8 +114,9 @@ def _outcome(told: Any, ranks: list[Any], report: Report) -> Any:
 
 def _killed(others: dict[int, int], ranks: list[Any]) -> int | None:
     """The rank that a signal has ended: rank 0 may tell that it is lost before the system does."""
-    for ended in wait(list(others), 1):
-        ranks[others[ended]].join(1)  # its files are closed before the system tells how it ended
+    wait(list(others), 1)
+    for rank in others.values():
+        ranks[rank].join(0.1)  # its files are closed before the system tells how it ended
     return next((rank for rank in others.values() if (ranks[rank].exitcode or 0) < 0), None)
 
 
