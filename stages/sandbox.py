@@ -8,6 +8,7 @@ make shards are daemons, which may have no such children. It ends with its paren
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import math
 import os
@@ -17,11 +18,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
-from typing import IO, Generic, ParamSpec, TypeVar
+from pathlib import Path
+from typing import IO, Any, Generic, ParamSpec, TypeVar
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -29,6 +31,8 @@ Result = TypeVar("Result")
 START_SECONDS = 120
 STOPPED = ("too slow", "too much memory", "crashed")
 """How a SandboxError begins."""
+CHILD = 1e9
+"""Bytes that the child takes before the first call, at most."""
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of <linux/prctl.h>
 
 
@@ -51,7 +55,9 @@ class SandboxError(RuntimeError):
 class Sandbox(Generic[Parameters, Result]):
     """A top-level `function`, called in the child. Use as a context manager.
 
-    The call raises what the function raises, and SandboxError when it went over its limits or the child died.
+    The call raises what the function raises, and SandboxError when it went over its limits or the child died. Where
+    another machine may have had the memory, it raises OSError, ENOMEM, with the first path among the arguments: that
+    says nothing of what was read, and no artifact is to hold it.
     """
 
     def __init__(self, function: Callable[Parameters, Result], limits: Limits | None = None) -> None:
@@ -78,10 +84,12 @@ class Sandbox(Generic[Parameters, Result]):
                 if not pipe.poll(self.limits.wall):
                     raise SandboxError(self._stopped_for_time())
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise SandboxError(self._died()) from None
+            raise self._died(args) from None
         kind, value = answer
         if kind == "memory":
             self._stop()
+            if self._starves():
+                raise _no_memory(args)
             raise SandboxError(f"too much memory: needs more than {self.limits.gigabytes:g} GB")
         if kind == "raised":
             raise value
@@ -119,7 +127,14 @@ class Sandbox(Generic[Parameters, Result]):
         self._stop()
         return f"too slow: still waiting after {self.limits.wall:g} s"
 
-    def _died(self) -> str:
+    def _starves(self) -> bool:
+        """Whether limits of the house leave the child less than its own: of address space it may raise that up to the
+        hard one."""
+        house = resource.getrlimit(resource.RLIMIT_AS)[1], resource.getrlimit(resource.RLIMIT_DATA)[0]
+        least = min((limit for limit in house if limit != resource.RLIM_INFINITY), default=math.inf)
+        return least < self.limits.gigabytes * 1e9 + CHILD
+
+    def _died(self, args: Sequence[Any]) -> Exception:
         assert self._child
         assert self._errors
         code = self._child.wait()
@@ -127,9 +142,16 @@ class Sandbox(Generic[Parameters, Result]):
         last = (self._errors.read().decode(errors="replace").strip().splitlines() or [""])[-1]
         self._stop()
         if code == -signal.SIGXCPU:
-            return f"too slow: more than {self.limits.seconds:g} s of CPU time"
+            return SandboxError(f"too slow: more than {self.limits.seconds:g} s of CPU time")
+        if code == -signal.SIGKILL or self._starves():  # by the system: ours comes after that line
+            return _no_memory(args)
         how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        return f"crashed: the process was {how}{', ' if last else ''}{last}"
+        return SandboxError(f"crashed: the process was {how}{', ' if last else ''}{last}")
+
+
+def _no_memory(args: Sequence[Any]) -> OSError:
+    file = next((str(each) for each in args if isinstance(each, Path)), None)
+    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), file)
 
 
 def _serve(name: str, handle: str, parent: str, seconds: str, gigabytes: str) -> None:

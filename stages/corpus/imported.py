@@ -41,7 +41,6 @@ from stages.quality.clips import SYNTHETIC
 from stages.sandbox import Limits, Sandbox, SandboxError
 from stages.seeds import sample_seed
 from stages.shards import Sample, read_shard, write_shard
-from stages.starved import refuse_starved
 from stages.tables import foreign_table, write_table
 from stages.text import spelled_out, unfit
 
@@ -194,11 +193,7 @@ def _taken(
     if elevation is not None and abs(elevation) > 89:
         raise ClipError(f"unknown camera: elevation {elevation:g}; straight above and below, up has no direction")
     camera = row["camera"] or (GIVEN if (path / TRANSFORMS).is_file() else ORBIT)
-    try:
-        views, cameras = reader(path, camera, None if expected is None else int(expected), elevation, form)
-    except SandboxError as error:
-        refuse_starved(error, reader.limits, path)
-        raise
+    views, cameras = reader(path, camera, None if expected is None else int(expected), elevation, form)
     id_ = plain_id(Path(row["clip"]).stem, f"{row['clip']}/{row['text']}")
     meta = {
         "cameras": cameras,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from stages.rendering.config import RenderingConfig
 from stages.rendering.mesh import Mesh, MeshError, fitted, load_mesh
 from stages.rendering.preflight import preflight
-from stages.sandbox import Sandbox, SandboxError
-from stages.starved import refuse_starved
+from stages.sandbox import SandboxError
 
 Result = TypeVar("Result")
 
@@ -49,11 +48,7 @@ def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None =
     preflight(path)
     try:
         mesh = load_mesh(path, config)
-    except MeshError as error:
-        if isinstance(error.__cause__, MemoryError):
-            raise error.__cause__ from None
-        raise
-    except MemoryError:
+    except (MeshError, MemoryError):
         raise
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
@@ -71,12 +66,11 @@ def load(path: Path, config: RenderingConfig, rotation: Sequence[float] | None =
     return Loaded(mesh, geometry)
 
 
-def sandboxed(call: Sandbox[..., Result], path: Path, *args: Any) -> Result:
-    """A call of a sandbox; what had to be stopped raises MeshError as well, unless this machine is out of memory."""
+def sandboxed(call: Callable[..., Result], *args: Any) -> Result:
+    """A call of a sandbox; what had to be stopped raises MeshError as well."""
     try:
-        return call(path, *args)
+        return call(*args)
     except SandboxError as error:
-        refuse_starved(error, call.limits, path)
         raise MeshError(str(error)) from error
 
 

@@ -57,6 +57,8 @@ def load_mesh(path: Path, config: RenderingConfig) -> Mesh:
     """
     try:
         scene = trimesh.load_scene(path, process=False)
+    except MemoryError:
+        raise
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
     return flatten(scene, config)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
+from stages.rendering.config import RenderingConfig
 from stages.sandbox import Limits, Sandbox, SandboxError
-from tests.stages.misbehaving import behave
+from tests.stages.misbehaving import behave, load_or_not
 
 LIMITS = Limits(seconds=1, wall=2, gigabytes=0.5)
 
@@ -48,6 +52,30 @@ def test_what_the_function_raises_is_raised_and_the_child_stays(sandbox):
         sandbox("raise unpicklable")
     assert sandbox("well") == before
     assert before != f"well in {os.getpid()}"
+
+
+@pytest.mark.parametrize(
+    ("house", "how", "ours"),
+    [
+        (None, "allocate", False),
+        (None, "crash", False),
+        (None, "be killed", True),
+        (1, "allocate", True),
+        (1, "crash", True),
+        (1, "sleep", False),
+        (64, "allocate", False),
+    ],
+)
+def test_only_what_every_machine_would_find_is_said_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, house: float | None, how: str, ours: bool
+):
+    limit = resource.RLIM_INFINITY if house is None else int(house * 1e9)
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    error = OSError if ours else SandboxError
+    with Sandbox(load_or_not, LIMITS) as child, pytest.raises(error) as raised:
+        child(Path(f"{how}.glb"), RenderingConfig.model_validate({}))
+    if isinstance(raised.value, OSError):
+        assert (raised.value.errno, raised.value.filename) == (errno.ENOMEM, f"{how}.glb")
 
 
 def test_the_child_ends_with_its_parent_even_while_it_hangs():
