@@ -173,7 +173,7 @@ def _put_back(
                 Ledger().append(recalled(row))
             if not lies:
                 place(folder, row.files)
-    if not lies or any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files):
+    if not lies or not store.records(recorded, row.folder, row.files):
         publisher.add(row)
     return row
 

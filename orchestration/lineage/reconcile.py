@@ -110,8 +110,7 @@ def _tell_dvc(rows: Iterable[Row], report: Report) -> list[str]:
     lacking = [
         row
         for row in rows
-        if any(recorded.get(f"{row.folder}/{file.path}") != file.md5 for file in row.files)
-        and (paths.data() / row.folder).is_dir()
+        if not store.records(recorded, row.folder, row.files) and (paths.data() / row.folder).is_dir()
     ]
     if lacking:
         report({"message": f"recording {len(lacking):,} artifacts in data.dvc"})

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import polars as pl
 
 from orchestration.errors import OrbitforgeError
-from orchestration.lineage.ledger import WITHDRAWN, File, Ledger
+from orchestration.lineage.ledger import WITHDRAWN, File, Ledger, files_of
 
 ID_COLUMNS = ("id", "object", "clip")
 """Columns of the sources that name an object, a prompt or a judged clip."""
@@ -51,7 +51,7 @@ def _withdrawals(folder: Path, _names: tuple[str, ...]) -> Mapping[str, Withdraw
             row["about"], cause, row["asset"], row["shard"], row["reference"], row["by"], row["ended"], files=()
         )
         known = found.get(row["about"], first)  # its bytes may have been purged later than it was withdrawn
-        found[row["about"]] = known._replace(files=(*known.files, *(File(**file) for file in row["files"])))
+        found[row["about"]] = known._replace(files=(*known.files, *files_of(row["files"])))
     return found
 
 

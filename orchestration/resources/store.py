@@ -211,6 +211,11 @@ def recorded() -> dict[str, str]:
     return ((here := pointer()) and listed(here)) or {}
 
 
+def records(recorded: Mapping[str, str], folder: str, files: Iterable[File]) -> bool:
+    """Whether what `recorded` gave names all `files` of a folder below `data/` as they are."""
+    return all(recorded.get(f"{folder}/{file.path}") == file.md5 for file in files)
+
+
 def pointer(revision: str | None = None) -> str | None:
     """The hash in `data.dvc` as it lies here, or in a git revision; None when there is no such file.
 

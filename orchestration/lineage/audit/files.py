@@ -73,7 +73,7 @@ def expected(current: Current) -> Expected:
             found.told += [Finding(FILE, f"data/{folder}", words, _MEND)] if files else []
             continue
         found.files |= {here / file.path: (file.md5, f"row {newest.row}") for file in files}
-        if any(recorded.get(f"{folder}/{file.path}") != file.md5 for file in files):
+        if not store.records(recorded, folder, files):
             found.told.append(_behind(folder))
     for path, file in _observed(current, found.absent):
         if file.md5 not in found.purged:
