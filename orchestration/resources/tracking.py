@@ -160,7 +160,9 @@ class Tracking(dg.ConfigurableResource):
         experiment, here = self._experiment(client, name), hashlib.sha256(place.encode()).hexdigest()
         open_there = f"tags.`{PLACE}` = '{here}' and attributes.status = 'RUNNING'"
         run = next(iter(client.search_runs([experiment], open_there, max_results=1) if place else ()), None)
-        run = run or client.create_run(experiment, run_name=tags.get("dvc.asset", name), tags={PLACE: here})
+        run = run or client.create_run(
+            experiment, run_name=tags.get("dvc.asset", name), tags={PLACE: here} if place else {}
+        )
         if not run.info.run_id:  # what is no MLflow may answer any question with {}
             raise JSONDecodeError("no run in the answer", "", 0)
         described = {**tags, **{f"system.{key}": value for key, value in _system().items()}}

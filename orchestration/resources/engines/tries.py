@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestration.errors import MachineError, OrbitforgeError, in_plain_words
+from orchestration.steps import Report
 from stages.errors import InputError
 
-Report = Callable[[dict[str, Any]], None]
 Function = Callable[[Any, Report], Any]
 
 
