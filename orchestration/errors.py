@@ -32,6 +32,7 @@ _UNSURE = (
     "kept"
 )
 _UNLOADED = f"a library could not be loaded; most often there is not enough memory: {ENOUGH_MEMORY}"
+_SILENT = f"code in C failed and did not say why; most often there is not enough memory: {ENOUGH_MEMORY}"
 _RESTORE = (
     "move .dagster/storage or .mlflow/mlflow.db, whichever it is, aside and say `orbitforge restore`: a new one "
     "is told what the ledger knows"
@@ -51,8 +52,8 @@ _OF_LIBRARIES = {
     "cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
     "can't start new thread": _WAYS_OUT[errno.ENOMEM],
     "could not spawn threads": _WAYS_OUT[errno.ENOMEM],
-    "error return without exception set": _WAYS_OUT[errno.ENOMEM],
-    "NULL without setting an exception": _WAYS_OUT[errno.ENOMEM],
+    "error return without exception set": _SILENT,
+    "NULL without setting an exception": _SILENT,
     "failed to map segment from shared object": _UNLOADED,
     "cannot map zero-fill pages": _UNLOADED,
     "Could not find/load shared object file": _UNLOADED,

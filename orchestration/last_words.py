@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from orchestration.errors import ENOUGH_MEMORY, OrbitforgeError
+from orchestration.errors import ENOUGH_MEMORY, OrbitforgeError, in_plain_words
 
 _GONE = f"error: orbitforge was killed, or crashed; most often there is not enough memory: {ENOUGH_MEMORY}"
 _LISTEN = 'trap "" INT TERM HUP; read -r goodbye || echo "$1" >&2'
@@ -24,14 +24,14 @@ _FLOORS = (
 
 
 def promise_last_words() -> Callable[[], None]:
-    """Have a shell say what most often was the matter if this process ends without goodbye, as by SIGKILL; let what
-    threads and exit handlers miss of memory be silent, since the command itself says it.
+    """Have a shell say what most often was the matter if this process ends without goodbye, as by SIGKILL; let
+    threads and exit handlers be silent about what this machine lacks, since the command itself says it.
 
     Returns what says goodbye, which exit does by itself and `os._exit` does not.
     """
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # of a rollback without memory, a screenful
-    threading.excepthook = _but_memory(threading.excepthook)
-    sys.unraisablehook = _but_memory(sys.unraisablehook)
+    threading.excepthook = _unless_lacking(threading.excepthook)
+    sys.unraisablehook = _unless_lacking(sys.unraisablehook)
     command = ["/bin/sh", "-c", _LISTEN, "last-words", _GONE]
     try:
         listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -46,8 +46,8 @@ def promise_last_words() -> Callable[[], None]:
     return say_goodbye
 
 
-def _but_memory(hook: Any) -> Any:
-    return lambda told: None if issubclass(told.exc_type, MemoryError) else hook(told)
+def _unless_lacking(hook: Any) -> Any:
+    return lambda told: None if in_plain_words(told.exc_value or told.exc_type()) else hook(told)
 
 
 def refuse_too_little() -> None:

@@ -40,7 +40,6 @@ class PlainErrors(TyperGroup):
     @staticmethod
     def _stop(message: str, exit_code: int) -> None:
         typer.secho(f"error: {printable(' '.join(message.splitlines()))}", fg="red", err=True)
-        sys.unraisablehook = lambda told: None  # exit handlers of libraries, which miss the same once more
         sys.exit(exit_code)
 
 

@@ -6,12 +6,13 @@ import ctypes
 import os
 import resource
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from tests.waiting import until
 
 
 @cache
@@ -104,9 +105,7 @@ class Group:
         return self
 
     def __exit__(self, *_: object) -> None:
-        until = time.monotonic() + 10
-        while (self.folder / "cgroup.procs").read_text() and time.monotonic() < until:
-            time.sleep(0.05)  # killed ones are still leaving
+        until(lambda: not (self.folder / "cgroup.procs").read_text(), 10)  # killed ones are still leaving
         self.folder.rmdir()
 
     def join(self, root: object = None) -> None:

@@ -20,6 +20,7 @@ from orchestration.locks import holder
 from tests.survival.starved import Group, hold_to, may_group
 from tests.survival.store import MARK, Store
 from tests.survival.toys import Told, Toys
+from tests.waiting import until
 
 MB = 1 << 20
 HUNGER = 1000 * MB
@@ -95,12 +96,12 @@ def starved(toys: Toys, undisturbed: dict[str, str], before: Callable[[Path], ob
 
 def locked(toys: Toys) -> list[Path]:
     """What is locked and stays so: a process that was killed gives its memory back first, then its files."""
-    until = time.monotonic() + 5
-    while held := [lock for lock in toys.root.glob(".work/**/*lock") if holder(lock, shared=True)]:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.05)
-    return held
+
+    def held() -> list[Path]:
+        return [lock for lock in toys.root.glob(".work/**/*lock") if holder(lock, shared=True)]
+
+    until(lambda: not held(), 5)
+    return held()
 
 
 def with_room(kind: str, room: int, root: Path) -> None:
