@@ -33,6 +33,10 @@ _UNSURE = (
 )
 _UNLOADED = f"a library could not be loaded; most often there is not enough memory: {ENOUGH_MEMORY}"
 _SILENT = f"code in C failed and did not say why; most often there is not enough memory: {ENOUGH_MEMORY}"
+_NO_GPU_MEMORY = (
+    "the GPU has not enough memory; end what else uses it, use fewer workers (ORBITFORGE_WORKERS=1), a smaller preset "
+    "or a larger GPU, finished work is kept"
+)
 _RESTORE = (
     "move .dagster/storage or .mlflow/mlflow.db, whichever it is, aside and say `orbitforge restore`: a new one "
     "is told what the ledger knows"
@@ -52,6 +56,10 @@ _OF_LIBRARIES = {
     "cannot allocate memory": _WAYS_OUT[errno.ENOMEM],
     "can't start new thread": _WAYS_OUT[errno.ENOMEM],
     "could not spawn threads": _WAYS_OUT[errno.ENOMEM],
+    "CUDA out of memory": _NO_GPU_MEMORY,
+    "CUDA error: out of memory": _NO_GPU_MEMORY,
+    "STATUS_ALLOC_FAILED": _NO_GPU_MEMORY,
+    "bytes on device 'cuda:": _NO_GPU_MEMORY,
     "error return without exception set": _SILENT,
     "NULL without setting an exception": _SILENT,
     "failed to map segment from shared object": _UNLOADED,
@@ -61,7 +69,7 @@ _OF_LIBRARIES = {
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",
     "file is not a database": f"a database is damaged; {_RESTORE}",
 }
-"""What SQLite, torch, polars, llvmlite, the loader and C code of Python say instead of a number."""
+"""What SQLite, torch, cuBLAS, warp, polars, llvmlite, the loader and C code of Python say instead of a number."""
 
 
 class OrbitforgeError(Exception):

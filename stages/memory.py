@@ -12,7 +12,13 @@ from torch import nn
 from stages.config import TrainingConfig
 from stages.errors import InputError
 
-_CPU_REFUSES = ("can't allocate memory", "DefaultCPUAllocator", "Cannot allocate memory")
+_REFUSALS = (
+    "can't allocate memory",
+    "DefaultCPUAllocator",
+    "Cannot allocate memory",
+    "CUDA error: out of memory",  # where the device is full of others' memory torch has another type for it
+    "STATUS_ALLOC_FAILED",
+)
 
 
 def checkpoint_gradients(model: nn.Module) -> None:
@@ -43,7 +49,7 @@ def memory_told(config: TrainingConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         refused = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not refused and not any(words in str(error) for words in _CPU_REFUSES):
+        if not refused and not any(words in str(error) for words in _REFUSALS):
             raise
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         changes = [f"raise training.accumulate (now {config.accumulate}: {config.part} samples at a time)"]
