@@ -100,6 +100,8 @@ def fit(
             precision=precision,  # pyright: ignore[reportArgumentType]
             accumulate_grad_batches=config.accumulate // config.devices,
             gradient_clip_val=config.clip,
+            # equal bytes there too, but for the gradient of grid_sample (LRM), which has no such algorithm
+            deterministic="warn" if torch.cuda.is_available() else None,
             callbacks=[curve, keep, *([average] if average else [])],
             logger=loggers if loggers and (rank is None or rank.rank == 0) else False,
             log_every_n_steps=curve.every,
