@@ -72,6 +72,8 @@ def flatten(scene: trimesh.Scene, config: RenderingConfig) -> Mesh:
     try:
         nodes = [scene.graph[name] for name in scene.graph.nodes_geometry]
         parts = [(scene.geometry[name], transform) for transform, name in nodes]
+    except MemoryError:
+        raise
     except Exception as error:  # trimesh raises nearly every type on broken files
         raise MeshError(f"unreadable: {type(error).__name__}: {error}") from error
     parts = [(part, transform) for part, transform in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
