@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration import paths
 from orchestration.errors import OrbitforgeError, in_plain_words, plain_errors
@@ -190,7 +190,8 @@ def _add(repo: Repo, targets: Sequence[Path]) -> None:
 
     for attempt in range(_PATIENCE):
         try:
-            repo.add([os.path.relpath(target) for target in targets])  # pyright: ignore[reportArgumentType]  # wrapped
+            with _forgotten():
+                repo.add([os.path.relpath(target) for target in targets])  # pyright: ignore[reportArgumentType]  # wrapped
             return
         except (DvcException, OSError) as error:
             # a person's own `dvc push` or `dvc add`; DVC itself waits 3 s for it
@@ -199,6 +200,20 @@ def _add(repo: Repo, targets: Sequence[Path]) -> None:
             names = ", ".join(str(target.relative_to(paths.root())) for target in targets)
             words = in_plain_words(error) or " ".join(str(error).split())
             raise OrbitforgeError(f"DVC could not record {names}: {words}") from error
+
+
+@contextmanager
+def _forgotten() -> Iterator[None]:
+    """DVC keeps in memory, for good, each list of `data/` that it has made: megabytes where shards are thousands."""
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    kept: dict[str, Any] = MemoryFileSystem.store
+    before = set(kept)
+    try:
+        yield
+    finally:
+        for path in set(kept) - before:
+            del kept[path]
 
 
 def _asset_folder(folder: Path) -> Path:

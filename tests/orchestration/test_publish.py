@@ -53,6 +53,16 @@ def test_dvc_does_not_read_again_what_is_in_the_cache(world: World, monkeypatch:
     assert [name for name in read if name.endswith(".parquet")] != []  # the ledger's own files
 
 
+def test_nothing_of_what_dvc_lists_stays_in_memory(world: World):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    before = set(MemoryFileSystem.store)
+    world.make("views")
+    world.configure(rendering={"views": 9})
+    world.make("views")
+    assert set(MemoryFileSystem.store) == before
+
+
 def test_dvc_does_not_carry_what_another_process_is_writing(world: World):
     shutil.copy(Path(__file__).parents[2] / ".dvcignore", world.root)
     (world.data / "ledger").mkdir(parents=True, exist_ok=True)
