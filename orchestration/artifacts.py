@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from orchestration import paths, publish
 from orchestration import pipeline as pipelines
 from orchestration.errors import OrbitforgeError, in_plain_words
+from orchestration.lineage.accepted import Accepted
 from orchestration.lineage.code import edited_while_running
 from orchestration.lineage.current import Current, Shard, Wanted
 from orchestration.lineage.idle import working
@@ -74,40 +75,25 @@ def materialise(
         context.instance.add_run_tags(context.run_id, run_tags())
     meanwhile = Meanwhile()  # before what is there is read
     common = Common.of(step, pipeline.preset)
-    current, recorded = Current(pipeline), store.recorded()
     pointers = publish.pointers(context.instance, pipeline, step)
-    tasks: list[Task] = []
-    fresh: list[Row] = []
+    accepted = Accepted(Ledger())
 
     def code_of(row: Row) -> str:
-        return current.accepted.first(row.asset, row.code, row.config_hash)
+        return accepted.first(row.asset, row.code, row.config_hash)
 
-    failures: dict[Shard, Exception] = {}
     with (
         working(),
         watching(step, pipeline.preset.name, context.log) as watch,
         publish.Publisher() as publisher,
     ):
         asked = _asked(context, step, pipeline)
-        for shard in watch.over(asked, "planning"):
-            try:
-                wanted = current.wanted(step, shard)
-                row = _put_back(current, wanted, publisher, recorded)
-                if row is None:
-                    tasks.append(plan(current, wanted, make))
-            except OrbitforgeError as error:
-                failures[shard] = error
-                continue
-            if row:
-                fresh.append(row)
-        current.write_seen()
+        tasks, fresh, failures = _plan_all(pipeline, step, make, asked, watch, publisher)
         if fresh:
             context.log.info(_fresh(step, fresh))
         for row in publish.unknown(context.instance, step.name, fresh):
             yield publish.event(row, pointers, code=code_of(row))
-        watch.now("", len(asked), len(asked) - len(tasks) - len(failures))
-        if not step.shards and (last := current.newest(step.name)):
-            watch.before = last.seconds
+        watch.now("", len(asked), len(fresh))
+        fresh.clear()  # rows are kilobytes, and what is made now may take hours
         for task, done in _perform_all(context, tasks, tracking, pipeline.preset, watch):
             if isinstance(done, Exception):
                 failures[task.shard] = done
@@ -130,6 +116,29 @@ def materialise(
     if failures:
         raise _summary(step, failures)
     yield dg.MaterializeResult(metadata=dict(publish.NO_EVENT_OF_ITS_OWN))
+
+
+def _plan_all(
+    pipeline: Pipeline, step: Step, make: Make, asked: Sequence[Shard], watch: Progress, publisher: publish.Publisher
+) -> tuple[list[Task], list[Row], dict[Shard, Exception]]:
+    """What has to be made, what is there (in place again), and what cannot be planned."""
+    current, recorded = Current(pipeline), store.recorded()
+    tasks: list[Task] = []
+    fresh: list[Row] = []
+    failures: dict[Shard, Exception] = {}
+    for shard in watch.over(asked, "planning"):
+        try:
+            wanted = current.wanted(step, shard)
+            if row := _put_back(current, wanted, publisher, recorded):
+                fresh.append(row)
+            else:
+                tasks.append(plan(current, wanted, make))
+        except OrbitforgeError as error:
+            failures[shard] = error
+    current.write_seen()
+    if not step.shards and (last := current.newest(step.name)):
+        watch.before = last.seconds
+    return tasks, fresh, failures
 
 
 def _fresh(step: Step, rows: Sequence[Row]) -> str:

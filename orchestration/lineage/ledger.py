@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +51,7 @@ class Input(NamedTuple):
     row: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One fact. What each `kind` says:
 
@@ -100,11 +99,14 @@ class Row:
     service: str | None = None
     reference: str | None = None
     by: str | None = None
+    _id: str = field(default="", init=False, repr=False, compare=False)
 
-    @cached_property
+    @property
     def id(self) -> str:
         """sha256 (160 bits of it: Dagster's tags hold 63 characters) of the canonical content, input rows included."""
-        return digest(self._content())[:40]
+        if not self._id:
+            object.__setattr__(self, "_id", digest(self._content())[:40])
+        return self._id
 
     def record(self) -> dict[str, Any]:
         """The row as a line of the table: dictionaries as canonical JSON."""
@@ -114,7 +116,7 @@ class Row:
     @classmethod
     def of(cls, record: dict[str, Any]) -> Row:
         """The row in a line of the table; the inverse of `record`."""
-        values = {name: _kept(record[name]) for name in cls.__dataclass_fields__ if record.get(name) is not None}
+        values = {name: _kept(record[name]) for name in _FIELDS if record.get(name) is not None}
         values |= {name: _load(values[name]) for name in _JSON if name in values}
         values["files"] = files_of(values.get("files", ()))
         values["inputs"] = tuple(
@@ -123,7 +125,7 @@ class Row:
         return cls(**values)
 
     def _content(self) -> dict[str, Any]:
-        content = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        content = {name: getattr(self, name) for name in _FIELDS}
         content["files"] = [file._asdict() for file in sorted(self.files)]
         content["inputs"] = [input_._asdict() for input_ in self.inputs]
         content["seconds"] = float(self.seconds)  # a whole number would come back as another, and change the id
@@ -139,7 +141,12 @@ def files_of(records: Iterable[dict[str, Any]]) -> tuple[File, ...]:
 
 def _kept(value: Any) -> Any:
     """The same string once: rows of thousands of shards share most of what they say."""
-    return sys.intern(value) if type(value) is str else value
+    return _shared(value) if type(value) is str else value
+
+
+@lru_cache(maxsize=4096)  # `sys.intern` would keep a place for each string that is there once
+def _shared(text: str) -> str:
+    return text
 
 
 _JSON = ("code_modules", "config", "environment", "metrics")
@@ -157,6 +164,7 @@ SCHEMA = pl.Schema(
     | {"seconds": pl.Float64(), "bytes": pl.Int64(), "metrics": pl.String()}
     | {name: pl.String() for name in ("about", "service", "reference", "by")}
 )
+_FIELDS = tuple(name for name in SCHEMA if name != "id")
 
 
 def utc() -> str:
