@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 from typing import NamedTuple
 
 import polars as pl
@@ -98,11 +99,11 @@ class Current:
         """The newest row of an artifact, or the row of a source as it is now; None if there is none."""
         if not (id_ := self._row_id(asset, shard)):
             return None
-        if id_ not in self._rows:  # who asks for one asks for others soon: one query for all
-            alike = self.pipeline.steps if isinstance(self.pipeline.find(asset), Step) else self.pipeline.sources
-            self._fetch(
-                other for each in alike for part in self._shards(each) if (other := self._row_id(each.name, part))
-            )
+        if id_ not in self._rows:  # who asks for one asks for others soon: one query for those of its kind
+            found = self.pipeline.find(asset)
+            whole = self.pipeline.steps if isinstance(found, Step) else self.pipeline.sources
+            alike = [(each.name, None) for each in whole] if shard is None else product([asset], self._shards(found))
+            self._fetch(other for name, part in alike if (other := self._row_id(name, part)))
         return self.row_of_id(id_)
 
     def version(self, of: Step | Source, shard: Shard = None) -> str | None:

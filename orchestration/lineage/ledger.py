@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -31,6 +31,8 @@ MLFLOW = "mlflow"
 """The service that registers models."""
 CANDIDATE = "candidate"
 """The alias that every new version of a model gets there."""
+FULL = 2_000
+"""Rows of a ledger file that no compaction touches any more."""
 KINDS = (MADE, OBSERVED, RECALLED, PUBLISHED, ACCEPTED, WITHDRAWN, PROMOTED, IMPORTED)
 
 
@@ -295,17 +297,33 @@ class Ledger:
         return _written.get(self.folder, set())
 
     def compact(self, *, everything: bool = False) -> None:
-        """Turn the single-row files (or all files) into one. Killed anywhere, it loses no row."""
+        """Turn the single-row files into one, or all that are small into some of about `FULL` rows.
+
+        Killed anywhere, it loses no row. It takes the memory of the rows of one file, however many there are.
+        """
         with locked(paths.work() / "ledger.lock"):
-            files = self.files("" if everything else "row-")
-            if len(files) < 2:
-                return
-            _understand(files)
-            table = _whole(_scan(files))
-            merged = self._write(table, f"rows-{digest(table['id'].to_list())[:40]}")
-            for file in files:
-                if file != merged:
-                    file.unlink(missing_ok=True)
+            for files in self._small() if everything else [self.files("row-")]:
+                if len(files) < 2:
+                    continue
+                _understand(files)
+                table = _whole(_scan(files))
+                merged = self._write(table, f"rows-{digest(table['id'].to_list())[:40]}")
+                for file in files:
+                    if file != merged:
+                        file.unlink(missing_ok=True)
+
+    def _small(self) -> Iterator[list[Path]]:
+        """The files that are not full, by as many as fill one."""
+        group, rows = [], 0
+        for file in self.files():
+            held = pl.scan_parquet(file).select(pl.len()).collect().item()
+            if held >= FULL:
+                continue
+            group.append(file)
+            if (rows := rows + held) >= FULL:
+                yield group
+                group, rows = [], 0
+        yield group
 
     def _write(self, table: pl.DataFrame, name: str) -> Path:
         path = self.folder / f"{name}.parquet"

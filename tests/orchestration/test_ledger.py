@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.errors import OrbitforgeError
+from orchestration.lineage import ledger as ledgers
 from orchestration.lineage.ledger import MADE, SCHEMA, File, Input, Ledger, Row, recalled
 
 words = st.text(max_size=8)
@@ -77,6 +78,22 @@ def test_rows_survive_compaction_in_their_order(ledger: Ledger):
     ledger.compact(everything=True)
     assert len(list(ledger.folder.iterdir())) == 1
     assert len(ledger.read()) == 6
+
+
+def test_what_fills_a_file_is_not_compacted_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ledgers, "FULL", 4)
+    for number in range(11):
+        ledger.append(row(number))
+    before = ledger.read()
+    ledger.compact(everything=True)
+    full = {path for path in ledger.folder.iterdir() if len(pl.read_parquet(path)) == 4}
+    assert sorted(len(pl.read_parquet(path)) for path in ledger.folder.iterdir()) == [3, 4, 4]
+    assert ledger.read().equals(before)
+    ledger.append(row(11))
+    ledger.compact(everything=True)
+    assert full < set(ledger.folder.iterdir())
+    assert len(list(ledger.folder.iterdir())) == 3
+    assert len(ledger.read()) == 12
 
 
 def test_a_compaction_killed_half_way_loses_and_doubles_nothing(ledger: Ledger):
