@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from orchestration import pipeline
+from orchestration.lineage.exports.words import in_markdown
 from orchestration.lineage.staleness import FRESH, AssetStatus, status
 from orchestration.steps import Step
 
@@ -20,8 +21,9 @@ def verdict(state: AssetStatus) -> dict[str, Any]:
     rerun = state.rerun
     facts: dict[str, Any] = {"fresh": sum(s.status == FRESH for s in state.shards), "artifacts": len(state.shards)}
     if state.why:
+        shown = [f"- {in_markdown(reason)}" for reason in state.why[:SHOWN]]
         more = [f"- and {len(state.why) - SHOWN} more"] if len(state.why) > SHOWN else []
-        facts["why"] = dg.MetadataValue.md("\n".join([f"- {reason}" for reason in state.why[:SHOWN]] + more))
+        facts["why"] = dg.MetadataValue.md("\n".join(shown + more))
     if rerun.shards and rerun.seconds is not None and rerun.bytes is not None:
         facts |= {"seconds to make": round(rerun.seconds, 1), "bytes to make": round(rerun.bytes)}
     return {

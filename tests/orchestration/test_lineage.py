@@ -248,6 +248,36 @@ def test_a_model_card_is_what_the_hub_reads(known):
     assert "orbitforge reproduce" in body
 
 
+EVIL = '<img src=x onerror=alert(1)>[here](javascript:alert(1))![](http://x/y.png)`"]\n```\n# no | <b>&lt;'
+
+
+def test_names_of_strangers_are_words_in_every_export(known):
+    from markdown_it import MarkdownIt
+
+    reader = MarkdownIt("commonmark", {"html": True}).enable("table")
+
+    def marks(text: str) -> list[str]:
+        tokens = [token for block in reader.parse(text) for token in (block, *(block.children or ()))]
+        return [token.type for token in tokens if token.type != "text"]
+
+    found, current = known
+    plain, evil = (
+        replace(
+            found,
+            objects=found.objects.with_columns(creator=pl.lit(name), licence=pl.lit(name), split=pl.lit(name)),
+            labels=pl.DataFrame(
+                {"clip": ["c"], "who": [f"{name}: he"]} | dict.fromkeys(("verdict", "licence", "creator"), name)
+            ),
+        )
+        for name in ("Ada", EVIL)
+    )
+    assert marks(model_card(evil).split("---\n", 2)[2]) == marks(model_card(plain).split("---\n", 2)[2])
+    assert mermaid(evil).count("\n") == mermaid(plain).count("\n")
+    assert mermaid(evil).count('"') == mermaid(plain).count('"')
+    for export in (croissant(evil, current), cyclonedx(evil, current)):
+        json.loads(export)
+
+
 def test_croissant_is_accepted_by_its_own_reader(known):
     import mlcroissant as mlc
 

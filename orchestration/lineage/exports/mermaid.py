@@ -10,13 +10,18 @@ from orchestration.lineage.record import Part, Record
 def mermaid(record: Record) -> str:
     lines = ["flowchart TD"]
     for part in record.parts:
-        text = "<br/>".join([part.asset, *_facts(record, part)]).replace('"', "'")
+        text = "<br/>".join([part.asset, *map(_as_text, _facts(record, part))])
         left, right = (
             ('[("', '")]') if part.row.kind == OBSERVED else ('(["', '"])') if _is_root(record, part) else ('["', '"]')
         )
         lines.append(f"    {part.asset}{left}{text}{right}")
     lines += [f"    {read} --> {reader}" for read, reader in record.edges]
     return "\n".join(lines) + "\n"
+
+
+def _as_text(words: str) -> str:
+    """What strangers wrote, in a label: neither its end, nor HTML, nor an end of the block that holds the chart."""
+    return "".join(f"#{ord(sign)};" if sign in '"<>&#`\n\r' else sign for sign in words)
 
 
 def _facts(record: Record, part: Part) -> list[str]:

@@ -9,6 +9,7 @@ import yaml
 from orchestration.lineage.exports.mermaid import mermaid
 from orchestration.lineage.exports.words import (
     decision_words,
+    in_markdown,
     labels_words,
     licence_words,
     made_by,
@@ -35,11 +36,11 @@ def summary(record: Record) -> str:
     row = record.row
     lines = [
         f"Version `{row.version}`, ledger row `{row.id}`, made {made_by(row)}.",
-        f"Made of {objects_words(record)}, {len(record.prompts)} prompts and {labels_words(record)}.",
+        in_markdown(f"Made of {objects_words(record)}, {len(record.prompts)} prompts and {labels_words(record)}."),
         "",
-        *(f"- {line}" for line in licence_words(record)),
+        *(f"- {in_markdown(line)}" for line in licence_words(record)),
     ]
-    decisions = [f"- {line}" for line in decision_words(record)]
+    decisions = [f"- {in_markdown(line)}" for line in decision_words(record)]
     return "\n".join([*lines, *(["", "Decisions:", "", *decisions] if decisions else [])]) + "\n"
 
 
@@ -100,6 +101,6 @@ def _creators(record: Record) -> Iterator[str]:
     """Who made the objects, as licences that ask for attribution want it."""
     counts = record.objects.group_by("creator", "licence").len().sort("len", "creator", descending=[True, False])
     for creator, licence, count in counts.head(SHOWN_CREATORS).iter_rows():
-        yield f"- {creator}: {count} object{'s' if count > 1 else ''}, {licence}"
+        yield in_markdown(f"- {creator}: {count} object{'s' if count > 1 else ''}, {licence}")
     if len(counts) > SHOWN_CREATORS:
         yield f"- and {len(counts) - SHOWN_CREATORS} more: `orbitforge lineage {record.row.id} --json` lists them"

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
 from orchestration.lineage.ledger import OBSERVED, Row
 from orchestration.lineage.record import Part, Record
+
+_MARKS = re.compile(r"([\\`*\[\]<>|~&])")
+
+
+def in_markdown(words: str) -> str:
+    """What strangers wrote (names, licences, reasons) as text of one line: no HTML, links, tables or code."""
+    return _MARKS.sub(r"\\\1", " ".join(words.split()))
 
 
 def title(row: Row) -> str:
