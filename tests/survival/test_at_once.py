@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.labelling.corpus import Corpus, judged_before
 from orchestration.labelling.session import Session
-from orchestration.lineage.ledger import MADE, PUBLISHED, Ledger
+from orchestration.lineage.ledger import MADE, PROMOTED, PUBLISHED, WITHDRAWN, Ledger
 from orchestration.locks import holder
 from orchestration.resources import store
 from stages.quality.judged import GOOD, Fault, read_labels
@@ -82,6 +82,41 @@ def test_eight_commands_on_one_store(toys: Toys, tmp_path: Path, monkeypatch: py
     serial = grown(tmp_path / "serial", monkeypatch)
     assert serial.call("run").code == 0
     assert serial.made() == Toys.made(toys)
+
+
+def test_eight_people_decide_at_once(toys: Toys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert toys.call("run").code == 0
+    gone = {"Ada": "bee", "Bo": "cow", "Cy": "elk", "Di": "gnu"}
+    promoted = {"Ed": "production", "Flo": "staging"}
+    why = ("--reason", "asked for", "--by")
+    commands = {
+        **{who: toys.start("withdraw", id_, *why, who) for who, id_ in gone.items()},
+        **{
+            who: toys.start("promote", "models:/toy-model/1", "--to", alias, *why, who)
+            for who, alias in promoted.items()
+        },
+        **{who: toys.start("run") for who in ("Gil", "Hal")},
+    }
+    for who, command in commands.items():
+        told = command.end()
+        if told.code and "which was withdrawn" in told.text:  # as it must be from then on
+            del promoted[who]
+        else:
+            assert told.code == 0, f"{command.words}: {told.text}"
+    decided = Ledger().read().filter(pl.col("kind").is_in([WITHDRAWN, PROMOTED]))
+    assert {(row["by"], row["about"]) for row in decided.filter(kind=WITHDRAWN).to_dicts()} == set(gone.items())
+    assert {(row["by"], row["service"]) for row in decided.filter(kind=PROMOTED).to_dicts()} == set(promoted.items())
+    assert toys.call("run").code == 0
+    audited = toys.call("audit")
+    assert audited.code == 0, audited.text
+    assert toys.leftovers() == []
+    assert [lock for lock in toys.root.glob(".work/**/*lock") if holder(lock, shared=True)] == []
+    serial = grown(tmp_path / "serial", monkeypatch)
+    for who, id_ in gone.items():
+        assert serial.call("withdraw", id_, *why, who).code == 0
+    assert serial.call("run").code == 0
+    now = Toys.made(toys)
+    assert {folder: now[folder] for folder in serial.made()} == serial.made()
 
 
 def judge(root: Path, who: str) -> None:
