@@ -24,14 +24,14 @@ _FLOORS = (
 
 
 def promise_last_words() -> Callable[[], None]:
-    """Have a shell say what most often was the matter if this process ends without goodbye, as by SIGKILL; let
-    threads and exit handlers be silent about what this machine lacks, since the command itself says it.
+    """Have a shell say what most often was the matter if this process ends without goodbye, as by SIGKILL; let threads
+    be silent about memory, and exit handlers about all that this machine lacks, since the command itself says it.
 
     Returns what says goodbye, which exit does by itself and `os._exit` does not.
     """
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # of a rollback without memory, a screenful
-    threading.excepthook = _unless_lacking(threading.excepthook)
-    sys.unraisablehook = _unless_lacking(sys.unraisablehook)
+    threading.excepthook = _but_for(lambda error: isinstance(error, MemoryError), threading.excepthook)
+    sys.unraisablehook = _but_for(in_plain_words, sys.unraisablehook)
     command = ["/bin/sh", "-c", _LISTEN, "last-words", _GONE]
     try:
         listener = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
@@ -46,8 +46,8 @@ def promise_last_words() -> Callable[[], None]:
     return say_goodbye
 
 
-def _unless_lacking(hook: Any) -> Any:
-    return lambda told: None if in_plain_words(told.exc_value or told.exc_type()) else hook(told)
+def _but_for(told_already: Callable[[BaseException], object], hook: Any) -> Any:
+    return lambda told: None if told_already(told.exc_value or told.exc_type()) else hook(told)
 
 
 def refuse_too_little() -> None:
