@@ -78,6 +78,8 @@ def pull(targets: Sequence[str], remote: str | None = None, *, place: bool = Tru
     with _repo() as repo:
         here = [os.path.relpath(paths.root() / target) for target in targets]  # DVC starts at the current folder
         try:
+            # of two fetches of parts of what it knows DVC takes the second for the first, and brings nothing
+            repo.drop_data_index()
             repo.fetch(targets=here, remote=remote)
         except Exception as error:  # each kind of remote raises errors of its own
             raise failed(in_plain_words(error) or " ".join(str(error).split()) or type(error).__name__) from error

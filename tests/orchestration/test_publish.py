@@ -169,6 +169,25 @@ def test_remotes_and_pulling(world: World, tmp_path: Path, monkeypatch: pytest.M
         store.pull(["data/toy/views"], remote="sample")
 
 
+def test_a_part_is_fetched_after_another_was_whole(world: World, monkeypatch: pytest.MonkeyPatch):
+    """As after a kill between the two: DVC itself then brings nothing."""
+    from dvc.repo import Repo
+
+    monkeypatch.chdir(world.root)
+    config = world.root / ".dvc" / "config"
+    (world.root / "remote").mkdir()
+    config.write_text(config.read_text() + "['remote \"sample\"']\n    url = ../remote\n")
+    world.make("views")
+    with Repo(str(world.root)) as repo:
+        repo.push(remote="sample")
+    gone = [md5 for path, md5 in store.recorded().items() if path.startswith("toy/")]
+    shutil.rmtree(world.data / "toy")
+    for md5 in set(gone):
+        store.object_path(md5).unlink()
+    assert store.pull(["data/source"], remote="sample") == 0
+    assert store.pull(["data/toy"], remote="sample") == len(set(gone))
+
+
 def test_previews_are_bounded(tmp_path: Path):
     assert publish.preview(tmp_path / "none") == ""
     (tmp_path / "a.md").write_text("# A")
