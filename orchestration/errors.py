@@ -68,6 +68,7 @@ _OF_LIBRARIES = {
     "database is locked": "another process keeps a database locked; end it, or let it finish, and run again",
     "database disk image is malformed": f"a database is damaged; {_RESTORE}",
     "file is not a database": f"a database is damaged; {_RESTORE}",
+    "already exists\n[SQL: \nCREATE TABLE": f"a database was begun and never finished; {_RESTORE}",
 }
 """What SQLite, torch, cuBLAS, warp, polars, llvmlite, the loader and C code of Python say instead of a number."""
 

@@ -355,9 +355,26 @@ class Tracking(dg.ConfigurableResource):
         client = mlflow.MlflowClient(self.tracking_uri)
         if self.is_local and self.database not in _opened:
             with locked(paths.work() / "mlflow.lock"):  # the first makes the tables, and two that do so at once fail
+                if not self.database.stat().st_size:
+                    _make_tables(self.database)
                 client.search_experiments(max_results=1)
             _opened.add(self.database)
         return client
+
+
+def _make_tables(database: Path) -> None:
+    """All or none: MLflow makes them one by one, and cannot go on with those of a process that was killed."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine  # pyright: ignore
+
+    begun = database.with_name(f"{database.name}.begun")
+    for left in database.parent.glob(f"{begun.name}*"):
+        left.unlink()
+    engine = create_sqlalchemy_engine(f"sqlite:///{begun}")
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    begun.replace(database)
 
 
 def _described(name: str, tags: Mapping[str, str]) -> str:

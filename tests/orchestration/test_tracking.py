@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,24 @@ def test_an_mlflow_that_cannot_be_reached_is_told_quickly(tmp_path: Path, monkey
     (tmp_path / ".mlflow").write_text("a file")
     with pytest.raises(OrbitforgeError, match=r"\.mlflow: a file stands where a folder belongs"):
         Tracking().check()
+
+
+def test_tables_that_a_kill_left_half_made_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from mlflow.store.db import utils
+
+    def killed(engine: Any) -> None:
+        with engine.begin() as connection:  # one of those that its migrations make
+            connection.exec_driver_sql("create table trace_info (request_id text)")
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("ORBITFORGE_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Tracking().client()
+    assert len(Tracking().client().search_experiments()) == 1
+    assert [path.name for path in (tmp_path / ".mlflow").iterdir()] == ["mlflow.db"]
 
 
 def test_a_training_is_tracked_and_its_model_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
