@@ -352,14 +352,13 @@ class Tracking(dg.ConfigurableResource):
         for chatty in ("alembic", "mlflow.store.db.utils"):  # they tell each of their migrations
             logging.getLogger(chatty).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
-        client = mlflow.MlflowClient(self.tracking_uri)
         if self.is_local and self.database not in _opened:
-            with locked(paths.work() / "mlflow.lock"):  # the first makes the tables, and two that do so at once fail
+            with locked(paths.work() / "mlflow.lock"):  # two that make its tables, or its first rows, at once fail
                 if not self.database.stat().st_size:
                     _make_tables(self.database)
-                client.search_experiments(max_results=1)
+                mlflow.MlflowClient(self.tracking_uri).search_experiments(max_results=1)
             _opened.add(self.database)
-        return client
+        return mlflow.MlflowClient(self.tracking_uri)
 
 
 def _make_tables(database: Path) -> None:
