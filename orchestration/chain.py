@@ -164,8 +164,8 @@ def _run(
             raise _explained(event.step_key or part.group, error)
     if not result.success:
         raise StepError(
-            f"{part.group} failed in run {run_id}, and Dagster could not take down why; most often memory or the disk "
-            "is full: free some and run again, finished work is kept"
+            f"{part.group} failed in run {run_id}, and Dagster could not take down why; most often there is not enough "
+            "memory, or the disk is full: free some and run again, finished work is kept"
         )
 
 

@@ -349,8 +349,9 @@ class Tracking(dg.ConfigurableResource):
 
         import mlflow
 
-        for chatty in ("alembic", "mlflow.store.db.utils"):  # they tell each of their migrations
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        # of migrations each, and of an error, which is raised as well, its traceback
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         mlflow.set_tracking_uri(self.tracking_uri)
         if self.is_local and self.database not in _opened:
             with locked(paths.work() / "mlflow.lock"):  # two that make its tables, or its first rows, at once fail
